@@ -1,0 +1,132 @@
+//! Time, injected.
+//!
+//! Everything that decides by the wall clock asks a [`Clock`]; nothing else in the crate may read
+//! the time (a lint keeps it). Production uses [`Clock::system`]; tests use [`Clock::manual`] and
+//! move it by hand, so that no test waits for real time to pass.
+//!
+//! Delays that are not about a planned instant (timeouts, back-off inside one process) use
+//! tokio's monotonic timers instead: a stepped wall clock must not stretch them.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use chrono::{SubsecRound, Utc};
+use tokio::sync::watch;
+
+pub use crate::domain::Timestamp;
+
+/// The longest single sleep of [`Clock::sleep_until`]: a stepped system clock is noticed within it.
+const SLEEP_SLICE: Duration = Duration::from_secs(1);
+
+/// A source of wall-clock time; cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Clock {
+    source: Source,
+}
+
+#[derive(Clone, Debug)]
+enum Source {
+    System,
+    Manual(Arc<watch::Sender<Timestamp>>),
+}
+
+impl Clock {
+    /// The machine's clock.
+    #[must_use]
+    pub const fn system() -> Self {
+        Self { source: Source::System }
+    }
+
+    /// A clock that stands at `start` until [`Clock::advance`] or [`Clock::set`] moves it.
+    #[must_use]
+    pub fn manual(start: Timestamp) -> Self {
+        let (sender, _) = watch::channel(start);
+        Self { source: Source::Manual(Arc::new(sender)) }
+    }
+
+    /// The current instant, cut to microseconds (what both stores keep).
+    #[must_use]
+    pub fn now(&self) -> Timestamp {
+        match &self.source {
+            #[expect(clippy::disallowed_methods, reason = "the one place that reads the time")]
+            Source::System => Utc::now().trunc_subsecs(6),
+            Source::Manual(sender) => *sender.borrow(),
+        }
+    }
+
+    /// True for a clock that tests move by hand.
+    #[must_use]
+    pub const fn is_manual(&self) -> bool {
+        matches!(self.source, Source::Manual(_))
+    }
+
+    /// Waits until the clock shows `instant` or later. Sleeps at most a second at a time, so a
+    /// clock stepped forward is noticed within a second and one stepped back never fires early.
+    pub async fn sleep_until(&self, instant: Timestamp) {
+        match &self.source {
+            Source::System => loop {
+                let left = (instant - self.now()).to_std().unwrap_or(Duration::ZERO);
+                if left.is_zero() {
+                    return;
+                }
+                tokio::time::sleep(left.min(SLEEP_SLICE)).await;
+            },
+            Source::Manual(sender) => {
+                let mut seen = sender.subscribe();
+                // The sender lives in `self`, so the wait ends only by time passing.
+                drop(seen.wait_for(|now| *now >= instant).await);
+            }
+        }
+    }
+
+    /// Waits for `delay` on this clock.
+    pub async fn sleep(&self, delay: Duration) {
+        let delay = chrono::Duration::from_std(delay).unwrap_or(chrono::Duration::MAX);
+        let instant = self.now().checked_add_signed(delay).unwrap_or(Timestamp::MAX_UTC);
+        self.sleep_until(instant).await;
+    }
+
+    /// Moves a manual clock forward; does nothing to the system clock.
+    pub fn advance(&self, by: Duration) {
+        if let Source::Manual(sender) = &self.source {
+            let by = chrono::Duration::from_std(by).unwrap_or(chrono::Duration::MAX);
+            sender.send_modify(|now| *now = now.checked_add_signed(by).unwrap_or(*now));
+        }
+    }
+
+    /// Sets a manual clock, backwards too; does nothing to the system clock.
+    pub fn set(&self, instant: Timestamp) {
+        if let Source::Manual(sender) = &self.source {
+            sender.send_replace(instant);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn start() -> Timestamp {
+        Timestamp::from_timestamp(1_000_000_000, 0).unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_manual_clock_wakes_sleepers_when_their_instant_is_reached() {
+        let clock = Clock::manual(start());
+        let sleeper = clock.clone();
+        let slept = tokio::spawn(async move { sleeper.sleep(Duration::from_secs(60)).await });
+        tokio::task::yield_now().await;
+        clock.advance(Duration::from_secs(59));
+        tokio::task::yield_now().await;
+        assert!(!slept.is_finished());
+        clock.advance(Duration::from_secs(1));
+        slept.await.unwrap();
+        assert_eq!(clock.now(), start() + chrono::Duration::seconds(60));
+    }
+
+    #[tokio::test]
+    async fn a_past_instant_does_not_wait() {
+        let clock = Clock::system();
+        clock.sleep_until(start()).await;
+    }
+}

@@ -1,0 +1,209 @@
+//! An event: a committed fact, numbered.
+//!
+//! Events are made from the rows they speak of, in the transaction that changes those rows. Names
+//! are `noun_past_participle` and are for ever.
+
+use chrono::{DateTime, SecondsFormat, Utc};
+use serde_json::{Value, json};
+
+use crate::domain::error_record::{DeadLetter, ErrorRecord};
+use crate::domain::execution::{Execution, ExecutionStatus, Severity};
+use crate::domain::schedule::Schedule;
+use crate::domain::text_enum;
+
+text_enum! {
+    /// Who an event is for; a session hears the rooms its role may see.
+    pub enum Room {
+        /// Schedules, executions, errors.
+        Tasks = "tasks",
+        /// Workflow runs.
+        Workflows = "workflows",
+        /// Alerts.
+        Alerts = "alerts",
+        /// The server itself.
+        Admin = "admin",
+    }
+}
+
+/// An event to be appended.
+#[derive(Clone, Debug, PartialEq)]
+pub struct NewEvent {
+    /// `execution_created`, `schedule_paused`, ...
+    pub event_type: &'static str,
+    /// Who it is for.
+    pub room: Room,
+    /// The schedule it speaks of.
+    pub schedule_id: Option<i64>,
+    /// The execution (row id) it speaks of.
+    pub execution_id: Option<i64>,
+    /// The severity it carries.
+    pub severity: Option<Severity>,
+    /// Labels of what it speaks of, for the rooms `tag:<tag>`.
+    pub tags: Vec<String>,
+    /// Owner of what it speaks of, for the rooms `owner:<owner>`.
+    pub owner: Option<String>,
+    /// What a client gets as `payload`.
+    pub payload: Value,
+}
+
+/// An event as stored.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Event {
+    /// Its number: dense, in commit order.
+    pub seq: i64,
+    /// When it was written.
+    pub at: DateTime<Utc>,
+    /// Its type.
+    pub event_type: String,
+    /// Who it is for.
+    pub room: Room,
+    /// The schedule it speaks of.
+    pub schedule_id: Option<i64>,
+    /// The execution it speaks of.
+    pub execution_id: Option<i64>,
+    /// The severity it carries.
+    pub severity: Option<Severity>,
+    /// Labels, for `tag:` rooms.
+    pub tags: Vec<String>,
+    /// Owner, for `owner:` rooms.
+    pub owner: Option<String>,
+    /// The payload as JSON text, ready to be sent.
+    pub payload: String,
+}
+
+/// An instant as the API writes it: RFC 3339, UTC, milliseconds.
+#[must_use]
+pub fn instant_text(at: DateTime<Utc>) -> String {
+    at.to_rfc3339_opts(SecondsFormat::Millis, true)
+}
+
+fn optional_instant(at: Option<DateTime<Utc>>) -> Value {
+    at.map_or(Value::Null, |at| Value::String(instant_text(at)))
+}
+
+/// The event type that tells of an execution's new status (`Pending` means it was created).
+#[must_use]
+pub const fn execution_event_type(status: ExecutionStatus) -> &'static str {
+    match status {
+        ExecutionStatus::Pending => "execution_created",
+        ExecutionStatus::Running => "execution_started",
+        ExecutionStatus::Completed => "execution_completed",
+        ExecutionStatus::Failed => "execution_failed",
+        ExecutionStatus::Timeout => "execution_timeout",
+        ExecutionStatus::Cancelled => "execution_cancelled",
+        ExecutionStatus::Skipped => "execution_skipped",
+    }
+}
+
+/// The event of an execution that just took on `status`. The payload leaves result and config out:
+/// they may be large, and a client that wants them asks for the execution.
+#[must_use]
+pub fn execution_event(execution: &Execution, status: ExecutionStatus) -> NewEvent {
+    let new = &execution.new;
+    let payload = json!({
+        "id": execution.id,
+        "executionId": new.execution_id,
+        "chainId": new.chain_id,
+        "scheduleId": new.schedule_id,
+        "scheduleName": new.schedule_name,
+        "trigger": new.trigger,
+        "taskType": new.task.task_type,
+        "status": status,
+        "priority": new.priority,
+        "attempt": new.attempt,
+        "scheduledAt": instant_text(new.scheduled_at),
+        "startedAt": optional_instant(execution.started_at),
+        "completedAt": optional_instant(execution.completed_at),
+        "durationMs": execution.duration_ms,
+        "latenessMs": execution.lateness_ms,
+        "error": execution.error,
+        "nodeId": execution.node_id,
+    });
+    NewEvent {
+        event_type: execution_event_type(status),
+        room: Room::Tasks,
+        schedule_id: new.schedule_id,
+        execution_id: Some(execution.id),
+        severity: None,
+        tags: new.task.tags.clone(),
+        owner: new.task.owner.clone(),
+        payload,
+    }
+}
+
+/// An event about a schedule: `schedule_created`, `_updated`, `_deleted`, `_paused`, `_resumed`.
+#[must_use]
+pub fn schedule_event(schedule: &Schedule, event_type: &'static str) -> NewEvent {
+    let definition = &schedule.definition;
+    NewEvent {
+        event_type,
+        room: Room::Tasks,
+        schedule_id: Some(schedule.id),
+        execution_id: None,
+        severity: None,
+        tags: definition.tags.clone(),
+        owner: definition.owner.clone(),
+        payload: json!({
+            "id": schedule.id,
+            "scheduleId": schedule.id,
+            "name": definition.name,
+            "enabled": definition.enabled,
+            "nextRunAt": optional_instant(schedule.next_run_at),
+            "version": schedule.version,
+        }),
+    }
+}
+
+/// An event about an error record: `error_recorded`, `error_resolved`, `error_escalated`,
+/// `error_ignored`, `retry_scheduled`.
+#[must_use]
+pub fn error_event(record: &ErrorRecord, event_type: &'static str) -> NewEvent {
+    NewEvent {
+        event_type,
+        room: Room::Tasks,
+        schedule_id: record.schedule_id,
+        execution_id: Some(record.execution_id),
+        severity: Some(record.severity),
+        tags: Vec::new(),
+        owner: None,
+        payload: json!({
+            "id": record.id,
+            "errorId": record.id,
+            "executionId": record.execution_id,
+            "chainId": record.chain_id,
+            "scheduleId": record.schedule_id,
+            "scheduleName": record.schedule_name,
+            "errorType": record.error_type,
+            "severity": record.severity,
+            "recoveryStatus": record.recovery_status,
+            "message": record.message,
+            "fingerprint": record.fingerprint,
+            "recoveryAttempts": record.recovery_attempts,
+            "maxRetryAttempts": record.max_retry_attempts,
+            "nextRetryAt": optional_instant(record.next_retry_at),
+        }),
+    }
+}
+
+/// An event about a dead letter: `dead_letter_added`, `_resubmitted`, `_recovered`, `_discarded`.
+#[must_use]
+pub fn dead_letter_event(letter: &DeadLetter, event_type: &'static str) -> NewEvent {
+    NewEvent {
+        event_type,
+        room: Room::Tasks,
+        schedule_id: letter.schedule_id,
+        execution_id: None,
+        severity: Some(letter.task.severity),
+        tags: letter.task.tags.clone(),
+        owner: letter.task.owner.clone(),
+        payload: json!({
+            "id": letter.id,
+            "errorId": letter.error_id,
+            "chainId": letter.chain_id,
+            "scheduleId": letter.schedule_id,
+            "scheduleName": letter.schedule_name,
+            "cause": letter.cause,
+            "status": letter.status,
+        }),
+    }
+}

@@ -1,0 +1,235 @@
+//! An execution: one attempt to run a task, started at most once, ever.
+//!
+//! A retry is a new execution with `attempt + 1` and the same `chain_id`. The state machine is
+//! small on purpose: `pending` may become `running`, `cancelled` or `skipped`; `running` may become
+//! any of the four ends; an end never changes.
+
+use chrono::{DateTime, Utc};
+use serde_json::Value;
+use uuid::Uuid;
+
+pub use crate::domain::task::TaskError as ExecutionError;
+use crate::domain::text_enum;
+
+text_enum! {
+    /// Where an execution stands.
+    pub enum ExecutionStatus {
+        /// Waits for its instant and a free slot.
+        Pending = "pending",
+        /// A node holds its lease and runs it.
+        Running = "running",
+        /// Ended well.
+        Completed = "completed",
+        /// Ended badly.
+        Failed = "failed",
+        /// Ended because it ran longer than its timeout.
+        Timeout = "timeout",
+        /// Ended by a person or by `cancel_running`.
+        Cancelled = "cancelled",
+        /// Dropped by policy before it started.
+        Skipped = "skipped",
+    }
+}
+
+impl ExecutionStatus {
+    /// True for a state that never changes again.
+    #[must_use]
+    pub const fn is_terminal(self) -> bool {
+        !matches!(self, Self::Pending | Self::Running)
+    }
+
+    /// True when the state machine allows going from `self` to `next`.
+    #[must_use]
+    pub const fn may_become(self, next: Self) -> bool {
+        match self {
+            Self::Pending => matches!(next, Self::Running | Self::Cancelled | Self::Skipped),
+            Self::Running => next.is_terminal() && !matches!(next, Self::Skipped),
+            Self::Completed | Self::Failed | Self::Timeout | Self::Cancelled | Self::Skipped => {
+                false
+            }
+        }
+    }
+}
+
+text_enum! {
+    /// What made an execution.
+    pub enum Trigger {
+        /// A planned instant of its schedule.
+        Schedule = "schedule",
+        /// A person ran its schedule now, or ran a finished execution again.
+        Manual = "manual",
+        /// An ad-hoc request without a schedule.
+        Api = "api",
+        /// An event.
+        Event = "event",
+        /// Recovery: the next attempt of a chain.
+        Retry = "retry",
+        /// A past instant, run on purpose.
+        Backfill = "backfill",
+    }
+}
+
+text_enum! {
+    /// How urgent an execution is; claims go by priority, then age.
+    pub enum Priority {
+        /// Before all others.
+        High = "high",
+        /// The default.
+        Medium = "medium",
+        /// After all others.
+        Low = "low",
+    }
+}
+
+impl Priority {
+    /// Order of claims, smallest first; what the stores keep and sort by.
+    #[must_use]
+    pub const fn rank(self) -> i16 {
+        match self {
+            Self::High => 0,
+            Self::Medium => 1,
+            Self::Low => 2,
+        }
+    }
+}
+
+/// What an execution runs and under which rules; copied from the schedule when the row is made, so
+/// that a later edit does not change what waits, retries included.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TaskSnapshot {
+    /// `shell_command`, `http_request`, `conductor_task` or `function`.
+    pub task_type: String,
+    /// The task's configuration as the API took it.
+    pub task_config: Value,
+    /// The schedule's timeout in milliseconds, if it has one.
+    pub timeout_ms: Option<i64>,
+    /// The retry policy as JSON; `null` for the default.
+    pub retry_policy: Value,
+    /// Severity of the error record, should the chain fail.
+    pub severity: Severity,
+    /// Cost of an hour of running, in the user's currency.
+    pub cost_per_hour: Option<f64>,
+    /// Labels.
+    pub tags: Vec<String>,
+    /// Who owns the work.
+    pub owner: Option<String>,
+}
+
+text_enum! {
+    /// How bad a failure is.
+    pub enum Severity {
+        /// Can wait.
+        Low = "low",
+        /// Worth a look.
+        Medium = "medium",
+        /// The default.
+        High = "high",
+        /// Wakes people.
+        Critical = "critical",
+    }
+}
+
+/// An execution to be made.
+#[derive(Clone, Debug, PartialEq)]
+pub struct NewExecution {
+    /// Its public id, a `UUIDv7`.
+    pub execution_id: Uuid,
+    /// The first attempt's `execution_id`.
+    pub chain_id: Uuid,
+    /// The schedule it belongs to.
+    pub schedule_id: Option<i64>,
+    /// That schedule's name when the row was made; kept after the schedule is deleted.
+    pub schedule_name: Option<String>,
+    /// What made it.
+    pub trigger: Trigger,
+    /// What it runs.
+    pub task: TaskSnapshot,
+    /// How urgent it is.
+    pub priority: Priority,
+    /// 1 for the first attempt.
+    pub attempt: i32,
+    /// The row before: the attempt this one repeats, or the finished execution run again.
+    pub retry_of: Option<i64>,
+    /// The planned instant (`runAt`, the due instant, or the instant of acceptance).
+    pub scheduled_at: DateTime<Utc>,
+    /// The instant from which it may be claimed.
+    pub available_at: DateTime<Utc>,
+    /// Failures of this chain so far that count against `maxAttempts`.
+    pub failures_before: i32,
+    /// Lost nodes of this chain so far, which count against `maxCrashAttempts`.
+    pub crashes_before: i32,
+    /// The dead letter that leaves the queue when this chain succeeds.
+    pub dead_letter_id: Option<i64>,
+    /// At most one pending or running execution may carry the same key.
+    pub dedup_key: Option<String>,
+    /// W3C `traceparent` of the request or a fresh one.
+    pub traceparent: Option<String>,
+    /// Who asked for it (a key's name), for events.
+    pub created_by: Option<String>,
+}
+
+/// An execution as stored.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Execution {
+    /// Row id; also the fencing token.
+    pub id: i64,
+    /// Everything known when it was made.
+    pub new: NewExecution,
+    /// Where it stands.
+    pub status: ExecutionStatus,
+    /// When the row was made.
+    pub created_at: DateTime<Utc>,
+    /// When it was claimed.
+    pub started_at: Option<DateTime<Utc>>,
+    /// When it ended.
+    pub completed_at: Option<DateTime<Utc>>,
+    /// `completed_at - started_at` in milliseconds.
+    pub duration_ms: Option<i64>,
+    /// Start minus due in milliseconds; set for trigger `schedule`, attempt 1.
+    pub lateness_ms: Option<i64>,
+    /// What the task gave back.
+    pub result: Option<Value>,
+    /// Why it failed.
+    pub error: Option<ExecutionError>,
+    /// Name of the node that ran it.
+    pub node_id: Option<String>,
+    /// Boot id of the node that holds or held the lease.
+    pub lease_owner: Option<Uuid>,
+    /// When somebody asked to cancel it while it ran.
+    pub cancel_requested_at: Option<DateTime<Utc>>,
+    /// The conductor's thread.
+    pub conductor_thread_id: Option<String>,
+    /// The conductor's word on it.
+    pub conductor_status: Option<String>,
+    /// What the run cost.
+    pub cost: Option<f64>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_path_leaves_a_terminal_state() {
+        for from in ExecutionStatus::ALL {
+            for to in ExecutionStatus::ALL {
+                if from.is_terminal() {
+                    assert!(!from.may_become(*to), "{from:?} -> {to:?}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_running_execution_is_never_skipped_and_never_waits_again() {
+        assert!(!ExecutionStatus::Running.may_become(ExecutionStatus::Skipped));
+        assert!(!ExecutionStatus::Running.may_become(ExecutionStatus::Pending));
+    }
+
+    #[test]
+    fn every_text_parses_back() {
+        for status in ExecutionStatus::ALL {
+            assert_eq!(ExecutionStatus::parse(status.as_str()), Some(*status));
+        }
+    }
+}

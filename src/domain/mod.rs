@@ -1,0 +1,50 @@
+//! Values and decisions: no async, no I/O, no clock.
+
+pub mod cadence;
+pub mod error_record;
+pub mod event;
+pub mod execution;
+pub mod fault;
+pub(crate) mod fields;
+pub mod key;
+pub mod misfire;
+pub mod recovery;
+pub mod retry;
+pub mod schedule;
+pub mod task;
+
+/// An instant on the wall clock, UTC.
+pub type Timestamp = chrono::DateTime<chrono::Utc>;
+
+/// Defines an enum whose values have one text each: the word in the tables, in JSON and in the UI.
+macro_rules! text_enum {
+    ($(#[$meta:meta])* pub enum $name:ident { $($(#[$vmeta:meta])* $variant:ident = $text:literal,)+ }) => {
+        $(#[$meta])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::serde::Serialize, ::serde::Deserialize)]
+        pub enum $name { $($(#[$vmeta])* #[serde(rename = $text)] $variant,)+ }
+
+        impl $name {
+            /// Every value, in order.
+            pub const ALL: &'static [Self] = &[$(Self::$variant,)+];
+
+            /// The word for it.
+            #[must_use]
+            pub const fn as_str(self) -> &'static str {
+                match self { $(Self::$variant => $text,)+ }
+            }
+
+            /// The value of a word, if there is one.
+            #[must_use]
+            pub fn parse(text: &str) -> Option<Self> {
+                match text { $($text => Some(Self::$variant),)+ _ => None }
+            }
+        }
+
+        impl ::std::fmt::Display for $name {
+            fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
+                f.write_str(self.as_str())
+            }
+        }
+    };
+}
+pub(crate) use text_enum;

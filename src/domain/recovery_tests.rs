@@ -1,0 +1,153 @@
+use serde_json::{Value, json};
+
+use super::*;
+use crate::domain::execution::{Priority, TaskSnapshot};
+
+const LIMITS: RecoveryLimits = RecoveryLimits { max_crash_attempts: 3 };
+
+fn now() -> DateTime<Utc> {
+    DateTime::from_timestamp(1_800_000_000, 0).unwrap()
+}
+
+fn row(policy: Value, failures: i32, crashes: i32) -> Execution {
+    let id = Uuid::nil();
+    Execution {
+        id: 7,
+        new: NewExecution {
+            execution_id: id,
+            chain_id: id,
+            schedule_id: Some(1),
+            schedule_name: Some("nightly".to_owned()),
+            trigger: Trigger::Schedule,
+            task: TaskSnapshot {
+                task_type: "shell_command".to_owned(),
+                task_config: json!({"command": "false"}),
+                timeout_ms: None,
+                retry_policy: policy,
+                severity: Severity::Low,
+                cost_per_hour: None,
+                tags: Vec::new(),
+                owner: None,
+            },
+            priority: Priority::Medium,
+            attempt: failures + crashes + 1,
+            retry_of: None,
+            scheduled_at: now(),
+            available_at: now(),
+            failures_before: failures,
+            crashes_before: crashes,
+            dead_letter_id: None,
+            dedup_key: Some("k".to_owned()),
+            traceparent: None,
+            created_by: None,
+        },
+        status: ExecutionStatus::Running,
+        created_at: now(),
+        started_at: Some(now()),
+        completed_at: None,
+        duration_ms: None,
+        lateness_ms: None,
+        result: None,
+        error: None,
+        node_id: None,
+        lease_owner: None,
+        cancel_requested_at: None,
+        conductor_thread_id: None,
+        conductor_status: None,
+        cost: None,
+    }
+}
+
+fn decide(row: &Execution, kind: &str) -> FailureEntry {
+    plan_failure(row, &ExecutionError::new(kind, "it broke"), LIMITS, now(), 0.5)
+}
+
+fn retry_in(entry: &FailureEntry) -> Option<i64> {
+    match entry.decision {
+        RecoveryDecision::RetryAt(at) => Some((at - now()).num_milliseconds()),
+        RecoveryDecision::GiveUp { .. } => None,
+    }
+}
+
+fn gave_up(entry: &FailureEntry) -> Option<(RecoveryStatus, &'static str)> {
+    match entry.decision {
+        RecoveryDecision::GiveUp { status, cause } => Some((status, cause)),
+        RecoveryDecision::RetryAt(_) => None,
+    }
+}
+
+#[test]
+fn a_transient_failure_is_retried_with_growing_delays_until_attempts_are_spent() {
+    for (failures, delay) in [(0, 1000), (1, 2000), (2, 4000)] {
+        assert_eq!(retry_in(&decide(&row(Value::Null, failures, 0), "exit_code")), Some(delay));
+    }
+    let spent = decide(&row(Value::Null, 3, 0), "exit_code");
+    assert_eq!(gave_up(&spent), Some((RecoveryStatus::Escalated, "attempts_spent")));
+    assert_eq!(spent.max_retry_attempts, 3);
+}
+
+#[test]
+fn a_permanent_failure_is_never_retried() {
+    for kind in ["command_not_found", "http_4xx", "invalid_config", "unknown_function"] {
+        let entry = decide(&row(Value::Null, 0, 0), kind);
+        assert_eq!(gave_up(&entry), Some((RecoveryStatus::Unresolved, "permanent")), "{kind}");
+    }
+}
+
+#[test]
+fn a_failure_that_the_policy_does_not_name_is_not_retried() {
+    let entry = decide(&row(json!({"retryOn": ["timeout"]}), 0, 0), "exit_code");
+    assert_eq!(gave_up(&entry), Some((RecoveryStatus::Unresolved, "permanent")));
+    assert_eq!(
+        retry_in(&decide(&row(json!({"retryOn": ["timeout"]}), 0, 0), "timeout")),
+        Some(1000)
+    );
+}
+
+#[test]
+fn severity_never_gates_a_retry() {
+    let mut low = row(Value::Null, 0, 0);
+    low.new.task.severity = Severity::Low;
+    assert!(retry_in(&decide(&low, "exit_code")).is_some());
+}
+
+#[test]
+fn a_lost_node_is_charged_to_crashes_and_the_third_is_poison() {
+    let single = json!({"maxAttempts": 1});
+    assert_eq!(retry_in(&decide(&row(single.clone(), 0, 0), NODE_LOST)), Some(0));
+    assert_eq!(retry_in(&decide(&row(single.clone(), 0, 1), NODE_LOST)), Some(0));
+    let poison = decide(&row(single, 0, 2), NODE_LOST);
+    assert_eq!(gave_up(&poison), Some((RecoveryStatus::Escalated, "poison")));
+    assert_eq!(poison.severity, Severity::Critical);
+}
+
+#[test]
+fn an_interruption_is_charged_to_neither_account() {
+    let mut ended = row(json!({"maxAttempts": 1}), 0, 2);
+    assert_eq!(retry_in(&decide(&ended, INTERRUPTED)), Some(0));
+    ended.status = ExecutionStatus::Failed;
+    ended.error = Some(ExecutionError::new(INTERRUPTED, "drained"));
+    let next = next_attempt(&ended, Uuid::max(), now());
+    assert_eq!((next.failures_before, next.crashes_before), (0, 2));
+}
+
+#[test]
+fn the_next_attempt_keeps_its_chain_instant_and_task() {
+    let mut failed = row(Value::Null, 0, 0);
+    failed.status = ExecutionStatus::Failed;
+    failed.error = Some(ExecutionError::new("exit_code", "exit status 1"));
+    let next = next_attempt(&failed, Uuid::max(), now());
+    assert_eq!(next.chain_id, failed.new.chain_id);
+    assert_eq!(next.scheduled_at, failed.new.scheduled_at);
+    assert_eq!(next.task, failed.new.task);
+    assert_eq!((next.attempt, next.retry_of, next.trigger), (2, Some(7), Trigger::Retry));
+    assert_eq!((next.failures_before, next.dedup_key), (1, None));
+}
+
+#[test]
+fn the_same_cause_has_the_same_fingerprint_whatever_its_numbers() {
+    let of =
+        |message: &str| fingerprint("shell_command", &ExecutionError::new("exit_code", message));
+    assert_eq!(of("request 17 failed at 10:31:07"), of("request 99 failed at 11:02:55"));
+    assert_ne!(of("disk full"), of("access denied"));
+}

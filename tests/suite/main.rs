@@ -1,0 +1,4 @@
+//! The integration suite: one binary, one module a room.
+
+#[cfg(test)]
+mod oracle;

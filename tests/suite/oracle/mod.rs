@@ -1,0 +1,5 @@
+//! Our cron against independent implementations.
+
+mod cases;
+mod croner;
+mod cronsim;

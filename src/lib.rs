@@ -8,3 +8,5 @@ pub mod domain;
 pub mod clock;
 pub mod config;
 pub mod telemetry;
+
+pub mod supervision;

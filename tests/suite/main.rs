@@ -3,4 +3,8 @@
 #[cfg(test)]
 mod oracle;
 #[cfg(test)]
+mod store;
+#[cfg(test)]
 mod supervision;
+#[cfg(test)]
+mod support;

@@ -1,0 +1,13 @@
+DROP TABLE websocket_sessions;
+DROP TABLE api_keys;
+DROP TABLE system_state;
+DROP TABLE idempotency_keys;
+DROP TABLE nodes;
+DROP TABLE events;
+DROP TABLE event_counter;
+DROP TABLE schedule_ledger;
+DROP TABLE dead_letters;
+DROP TABLE error_records;
+DROP TABLE execution_logs;
+DROP TABLE task_executions;
+DROP TABLE task_schedules;

@@ -1,0 +1,158 @@
+//! The contract: executions and their output.
+
+use std::time::Duration;
+
+use uuid::Uuid;
+
+use crate::clock::Timestamp;
+use crate::domain::execution::{Execution, NewExecution};
+use crate::store::{
+    CancelResult, ClaimHere, Creation, ExecutionCounts, ExecutionCreate, ExecutionFilter,
+    ExecutionKey, Finish, FinishResult, LogRow, Page, PageRequest, Store, StoreResult, run,
+};
+
+impl Store {
+    /// Makes executions (ad-hoc, manual, backfill) in one transaction. `limit`: refuse with
+    /// `WrongState{already_running}` when that many rows of the schedule wait or run.
+    ///
+    /// # Errors
+    /// See [`StoreError`](crate::store::StoreError).
+    pub async fn execution_create(
+        &self,
+        request: ExecutionCreate,
+    ) -> StoreResult<Creation<Execution>> {
+        run!(self, write, executions::execution_create(request))
+    }
+
+    /// Makes many at once, no idempotency, no limits: the hot path.
+    ///
+    /// # Errors
+    /// See [`StoreError`](crate::store::StoreError).
+    pub async fn execution_create_batch(
+        &self,
+        rows: Vec<NewExecution>,
+        claim: Option<ClaimHere>,
+    ) -> StoreResult<Vec<Execution>> {
+        run!(self, write, executions::execution_create_batch(rows, claim))
+    }
+
+    /// Claims up to `claim.slots` pending rows whose `available_at` has come, by priority rank,
+    /// `available_at`, id.
+    ///
+    /// # Errors
+    /// See [`StoreError`](crate::store::StoreError).
+    pub async fn execution_claim(&self, claim: ClaimHere) -> StoreResult<Vec<Execution>> {
+        run!(self, write, executions::execution_claim(claim))
+    }
+
+    /// When the next pending row becomes available (in the future or past).
+    ///
+    /// # Errors
+    /// See [`StoreError`](crate::store::StoreError).
+    pub async fn execution_next_available(&self) -> StoreResult<Option<Timestamp>> {
+        run!(self, read, executions::execution_next_available())
+    }
+
+    /// The execution, or `NotFound`.
+    ///
+    /// # Errors
+    /// See [`StoreError`](crate::store::StoreError).
+    pub async fn execution_get(&self, key: ExecutionKey) -> StoreResult<Execution> {
+        run!(self, read, executions::execution_get(key))
+    }
+
+    /// A page of executions that match, newest id first.
+    ///
+    /// # Errors
+    /// See [`StoreError`](crate::store::StoreError).
+    pub async fn execution_list(
+        &self,
+        filter: ExecutionFilter,
+        page: PageRequest,
+    ) -> StoreResult<Page<Execution>> {
+        run!(self, read, executions::execution_list(filter, page))
+    }
+
+    /// All attempts of a chain, oldest first.
+    ///
+    /// # Errors
+    /// See [`StoreError`](crate::store::StoreError).
+    pub async fn execution_list_chain(&self, chain_id: Uuid) -> StoreResult<Vec<Execution>> {
+        run!(self, read, executions::execution_list_chain(chain_id))
+    }
+
+    /// Cancels a pending row at once (event), marks a running one.
+    ///
+    /// # Errors
+    /// See [`StoreError`](crate::store::StoreError).
+    pub async fn execution_cancel(&self, key: ExecutionKey) -> StoreResult<CancelResult> {
+        run!(self, write, executions::execution_cancel(key))
+    }
+
+    /// Running rows of this boot that were asked to cancel.
+    ///
+    /// # Errors
+    /// See [`StoreError`](crate::store::StoreError).
+    pub async fn execution_list_cancel_requested(&self, boot_id: Uuid) -> StoreResult<Vec<i64>> {
+        run!(self, read, executions::execution_list_cancel_requested(boot_id))
+    }
+
+    /// Running rows of this boot: id and more, for adopting what was claimed but never launched.
+    ///
+    /// # Errors
+    /// See [`StoreError`](crate::store::StoreError).
+    pub async fn execution_list_running(&self, boot_id: Uuid) -> StoreResult<Vec<Execution>> {
+        run!(self, read, executions::execution_list_running(boot_id))
+    }
+
+    /// Ends running rows in one transaction with events, error records, dead letters, resolved
+    /// errors; see `Finish`.
+    ///
+    /// # Errors
+    /// See [`StoreError`](crate::store::StoreError).
+    pub async fn execution_finish(&self, batch: Vec<Finish>) -> StoreResult<Vec<FinishResult>> {
+        run!(self, write, finishing::execution_finish(batch))
+    }
+
+    /// Running rows whose owner's node lease ran out more than `grace` ago (by the database's
+    /// clock), or whose owner is unknown.
+    ///
+    /// # Errors
+    /// See [`StoreError`](crate::store::StoreError).
+    pub async fn execution_list_expired(
+        &self,
+        grace: Duration,
+        limit: i64,
+    ) -> StoreResult<Vec<Execution>> {
+        run!(self, read, executions::execution_list_expired(grace, limit))
+    }
+
+    /// Pending and running counts by status: `(pending ready, pending later, running)`.
+    ///
+    /// # Errors
+    /// See [`StoreError`](crate::store::StoreError).
+    pub async fn execution_counts(&self) -> StoreResult<ExecutionCounts> {
+        run!(self, read, executions::execution_counts())
+    }
+
+    /// Appends lines; a line that exists stays as it is, so that a batch may be sent again.
+    ///
+    /// # Errors
+    /// See [`StoreError`](crate::store::StoreError).
+    pub async fn log_append(&self, rows: Vec<LogRow>) -> StoreResult<()> {
+        run!(self, write, logs::log_append(rows))
+    }
+
+    /// Lines of an execution with numbers above `after`, in order.
+    ///
+    /// # Errors
+    /// See [`StoreError`](crate::store::StoreError).
+    pub async fn log_list(
+        &self,
+        execution_id: i64,
+        after: i64,
+        limit: i64,
+    ) -> StoreResult<Vec<LogRow>> {
+        run!(self, read, logs::log_list(execution_id, after, limit))
+    }
+}

@@ -1,0 +1,194 @@
+//! The store: one contract, two back ends. The truth of the system lives here.
+//!
+//! What it promises, whichever back end is underneath (one conformance suite holds both to it):
+//! - Every change of state and the events that tell of it are one transaction. Events are numbered
+//!   densely, in commit order.
+//! - An answer comes after the commit. An error other than `Unavailable` means nothing was
+//!   changed; after `Unavailable` a write may or may not have been made, and is asked for again by
+//!   something that notices (compare-and-set, unique keys, lease owners).
+//! - A caller may drop any future at any time: the operation is then whole or not at all, and no
+//!   connection is left broken.
+//! - A write about a running execution names its lease owner, and changes nothing when the lease
+//!   was lost. An execution's lease is the lease of its owner's row in `nodes`.
+//! - Leases, due instants and `started_at` go by one clock: the database's on PostgreSQL, the
+//!   injected one on SQLite (where one process owns the file) and whenever it is a manual clock.
+//!
+//! Not here: what to fire, retry or give up (that is decided by pure functions elsewhere), and
+//! waiting for changes (callers watch [`Store::changes`] and read again).
+//!
+//! The contract's functions are in `contract/`, their work in `queries/` (compiled once per back
+//! end), connections and hot statements in `sqlite/` and `postgres/`.
+
+mod changes;
+mod contract;
+mod conversions;
+mod error;
+mod faulty;
+mod models;
+mod op;
+mod postgres;
+mod schema;
+mod shared;
+mod sql_types;
+mod sqlite;
+mod types;
+
+use std::sync::Arc;
+
+pub use error::{StoreError, StoreResult};
+pub use faulty::{FaultPlan, FaultPoint};
+pub use types::*;
+
+use crate::clock::{Clock, Timestamp};
+use postgres::PostgresStore;
+use shared::Shared;
+use sqlite::SqliteStore;
+
+/// What changed, for whoever waits for it. A change is a hint: the store is read again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Topic {
+    /// A schedule was made, edited, paused, resumed or deleted (not: fired).
+    Schedules,
+    /// Executions wait to be claimed.
+    Pending,
+    /// An execution was asked to cancel.
+    Cancels,
+    /// A retry was planned or withdrawn.
+    Retries,
+    /// Events were appended.
+    Events,
+    /// The system state changed.
+    State,
+}
+
+/// A cheap handle on the store; clones share it.
+#[derive(Clone)]
+pub struct Store {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    backend: Backend,
+    shared: Arc<Shared>,
+    acquire: std::time::Duration,
+}
+
+enum Backend {
+    Sqlite(SqliteStore),
+    Postgres(PostgresStore),
+}
+
+/// Runs an operation of `queries/` on whichever back end this is. The arguments are shared, not
+/// moved into it, as PostgreSQL may ask for another run.
+macro_rules! run {
+    ($store:expr, $kind:ident, $file:ident :: $name:ident ($($argument:ident),*)) => {{
+        #[expect(clippy::allow_attributes, reason = "some operations have arguments, some do not")]
+        #[allow(unused_variables, clippy::unit_arg, reason = "likewise")]
+        let arguments = ::std::sync::Arc::new(($($argument,)*));
+        match &$store.inner.backend {
+            $crate::store::Backend::Sqlite(backend) => {
+                let op = $crate::store::sqlite::queries::op(move |tx| {
+                    let arguments = ::std::sync::Arc::clone(&arguments);
+                    Box::pin(async move {
+                        let ($($argument,)*) = &*arguments;
+                        $crate::store::sqlite::queries::$file::$name(tx, $($argument),*).await
+                    })
+                });
+                backend.$kind(stringify!($name), op).await
+            }
+            $crate::store::Backend::Postgres(backend) => {
+                let op = $crate::store::postgres::queries::op(move |tx| {
+                    let arguments = ::std::sync::Arc::clone(&arguments);
+                    Box::pin(async move {
+                        let ($($argument,)*) = &*arguments;
+                        $crate::store::postgres::queries::$file::$name(tx, $($argument),*).await
+                    })
+                });
+                backend.$kind(stringify!($name), op).await
+            }
+        }
+    }};
+}
+pub(crate) use run;
+
+impl Store {
+    /// Says what is at the place that `options` name, and changes nothing there.
+    ///
+    /// # Errors
+    /// `Unavailable` when the database does not answer, `Internal` when the file cannot be used.
+    pub async fn probe(options: &StoreOptions) -> StoreResult<String> {
+        match &options.location {
+            StoreLocation::Sqlite(path) => sqlite::probe(path),
+            StoreLocation::Postgres(url) => postgres::probe(url).await,
+        }
+    }
+
+    /// Opens (creating and migrating) the store that `options` names and starts its threads.
+    ///
+    /// # Errors
+    /// `Unavailable` when the database cannot be reached (the caller waits and tries again),
+    /// `Internal` when it is broken, locked by another process or cannot be migrated.
+    pub async fn open(options: StoreOptions, clock: Clock) -> StoreResult<Self> {
+        let shared = Arc::new(Shared::new());
+        let backend = match &options.location {
+            StoreLocation::Sqlite(path) => {
+                Backend::Sqlite(SqliteStore::open(path, options.acquire, &clock, &shared).await?)
+            }
+            StoreLocation::Postgres(url) => {
+                Backend::Postgres(PostgresStore::open(url, &options, &clock, &shared).await?)
+            }
+        };
+        Ok(Self { inner: Arc::new(Inner { backend, shared, acquire: options.acquire }) })
+    }
+
+    /// A receiver whose value goes up with each change of `topic`, on this node at once and on
+    /// other nodes of the same PostgreSQL soon after.
+    #[must_use]
+    pub fn changes(&self, topic: Topic) -> tokio::sync::watch::Receiver<u64> {
+        self.inner.shared.changes.subscribe(topic)
+    }
+
+    /// `sqlite` or `postgres`, for people.
+    #[must_use]
+    pub fn backend_name(&self) -> &'static str {
+        match &self.inner.backend {
+            Backend::Sqlite(_) => "sqlite",
+            Backend::Postgres(_) => "postgres",
+        }
+    }
+
+    /// The planned failures of this store; tests add to them, nothing else does.
+    #[must_use]
+    pub fn faults(&self) -> &FaultPlan {
+        &self.inner.shared.faults
+    }
+
+    /// Waits for what is queued, ends the threads and releases the file. Operations asked for later
+    /// are `Unavailable`.
+    pub async fn close(&self) {
+        match &self.inner.backend {
+            Backend::Sqlite(backend) => backend.close().await,
+            Backend::Postgres(backend) => backend.close().await,
+        }
+    }
+
+    /// A cheap round trip; `Unavailable` when the database does not answer within the acquire
+    /// timeout.
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub async fn ping(&self) -> StoreResult<()> {
+        let trip = async { run!(self, read, state::ping()) };
+        tokio::time::timeout(self.inner.acquire, trip)
+            .await
+            .unwrap_or_else(|_| Err(StoreError::Unavailable("no answer to a ping".into())))
+    }
+
+    /// The database's own clock (PostgreSQL) or the injected one (SQLite).
+    ///
+    /// # Errors
+    /// See [`StoreError`].
+    pub async fn now(&self) -> StoreResult<Timestamp> {
+        run!(self, read, state::now())
+    }
+}

@@ -1,0 +1,387 @@
+//! Executions: made, claimed, listed, cancelled. Their ends are in `finishing.rs`.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use diesel::dsl::{count_star, exists, not};
+use diesel::prelude::*;
+use diesel_async::RunQueryDsl;
+use uuid::Uuid;
+
+use super::super::{Db, locked};
+use super::documents::{ExecutionDocument, document};
+use super::{Tx, finishing, hot, idempotency, page_of};
+use crate::clock::Timestamp;
+use crate::domain::event::execution_event;
+use crate::domain::execution::{Execution, ExecutionStatus, NewExecution, Trigger};
+use crate::store::models::ExecutionRow;
+use crate::store::op::{OpResult, not_found, wrong_state};
+use crate::store::schema::task_executions as t;
+use crate::store::schema::{nodes, task_schedules};
+use crate::store::sql_types::{Instant, Uid, sql};
+use crate::store::{
+    CancelResult, ClaimHere, Creation, ExecutionCounts, ExecutionCreate, ExecutionFilter,
+    ExecutionKey, Page, PageRequest, Topic,
+};
+
+/// The states that count as waiting or running.
+pub(super) const ACTIVE: [&str; 2] =
+    [ExecutionStatus::Pending.as_str(), ExecutionStatus::Running.as_str()];
+
+fn pending(new: NewExecution, now: Timestamp) -> Execution {
+    Execution {
+        id: 0,
+        new,
+        status: ExecutionStatus::Pending,
+        created_at: now,
+        started_at: None,
+        completed_at: None,
+        duration_ms: None,
+        lateness_ms: None,
+        result: None,
+        error: None,
+        node_id: None,
+        lease_owner: None,
+        cancel_requested_at: None,
+        conductor_thread_id: None,
+        conductor_status: None,
+        cost: None,
+    }
+}
+
+fn start(execution: &mut Execution, claim: &ClaimHere, now: Timestamp) {
+    let new = &execution.new;
+    execution.status = ExecutionStatus::Running;
+    execution.started_at = Some(now);
+    execution.lease_owner = Some(claim.claimant.boot_id);
+    execution.node_id = Some(claim.claimant.node_id.clone());
+    execution.lateness_ms = (new.trigger == Trigger::Schedule && new.attempt == 1)
+        .then(|| (now - new.scheduled_at).num_milliseconds().max(0));
+}
+
+/// The places of the rows that start here: those that may run now, most urgent and oldest first.
+fn places_to_start(rows: &[NewExecution], claim: Option<&ClaimHere>, now: Timestamp) -> Vec<usize> {
+    let Some(claim) = claim else { return Vec::new() };
+    let mut ready: Vec<(i16, Timestamp, usize)> = rows
+        .iter()
+        .enumerate()
+        .filter(|(_, row)| row.available_at <= now)
+        .map(|(place, row)| (row.priority.rank(), row.available_at, place))
+        .collect();
+    ready.sort_unstable();
+    ready.into_iter().take(claim.slots).map(|(_, _, place)| place).collect()
+}
+
+/// Inserts rows, starts here what it may, and notes the events. A row that meets a unique index
+/// (the instant already ran, the key already waits) is left out of the answer.
+pub(super) async fn insert(
+    tx: &mut Tx,
+    rows: Vec<NewExecution>,
+    claim: Option<&ClaimHere>,
+) -> OpResult<Vec<Execution>> {
+    if rows.is_empty() {
+        return Ok(Vec::new());
+    }
+    let now = tx.now().await?;
+    let starting = places_to_start(&rows, claim, now);
+    let mut made: Vec<Execution> = rows.into_iter().map(|row| pending(row, now)).collect();
+    if let Some(claim) = claim {
+        for place in starting {
+            if let Some(execution) = made.get_mut(place) {
+                start(execution, claim, now);
+            }
+        }
+    }
+    let documents: Vec<_> = made.iter().map(ExecutionDocument::of).collect();
+    let text = document(&documents)?;
+    drop(documents);
+    let ids: HashMap<Uuid, i64> = hot::insert_executions(tx.conn(), text).await?;
+    made.retain_mut(|execution| {
+        ids.get(&execution.new.execution_id).is_some_and(|id| {
+            execution.id = *id;
+            true
+        })
+    });
+    for execution in &made {
+        if execution.status == ExecutionStatus::Running {
+            let mut waiting = pending(execution.new.clone(), now);
+            waiting.id = execution.id;
+            tx.event(execution_event(&waiting, ExecutionStatus::Pending));
+        } else {
+            tx.changed(Topic::Pending);
+        }
+        tx.event(execution_event(execution, execution.status));
+    }
+    Ok(made)
+}
+
+pub(crate) async fn execution_create(
+    tx: &mut Tx,
+    request: &ExecutionCreate,
+) -> OpResult<Creation<Execution>> {
+    let kept = request.idempotency.as_ref();
+    if let Some(answer) = idempotency::find(tx, kept).await? {
+        return Ok(Creation::Replayed(answer));
+    }
+    if let (Some(limit), Some(schedule)) = (request.limit, request.row.schedule_id) {
+        // The schedule's lock keeps a firing from counting at the same time.
+        let _held: Option<i64> = locked!(
+            task_schedules::table
+                .filter(task_schedules::id.eq(schedule))
+                .select(task_schedules::id)
+        )
+        .get_result(tx.conn())
+        .await
+        .optional()?;
+        let active: i64 = t::table
+            .filter(t::schedule_id.eq(schedule))
+            .filter(t::status.eq_any(ACTIVE))
+            .select(count_star())
+            .get_result(tx.conn())
+            .await?;
+        if active >= i64::from(limit) {
+            return Err(wrong_state(
+                "already_running",
+                format!("{active} executions of this schedule wait or run; its limit is {limit}"),
+            ));
+        }
+    }
+    let existing = find_by_dedup_key(tx, &request.row).await?;
+    if let Some(existing) = existing {
+        return Ok(Creation::Existing(existing));
+    }
+    let made = insert(tx, vec![request.row.clone()], request.claim.as_ref()).await?;
+    let Some(execution) = made.into_iter().next() else {
+        // Another transaction made a row with the same key between the look and the insert.
+        return match find_by_dedup_key(tx, &request.row).await? {
+            Some(existing) => Ok(Creation::Existing(existing)),
+            None => Err(wrong_state("wrong_state", "this instant of the schedule ran already")),
+        };
+    };
+    idempotency::save(tx, kept, &execution).await?;
+    Ok(Creation::New(execution))
+}
+
+async fn find_by_dedup_key(tx: &mut Tx, row: &NewExecution) -> OpResult<Option<Execution>> {
+    let Some(key) = &row.dedup_key else { return Ok(None) };
+    let found: Option<ExecutionRow> = t::table
+        .filter(t::dedup_key.eq(key))
+        .filter(t::status.eq_any(ACTIVE))
+        .select(ExecutionRow::as_select())
+        .first(tx.conn())
+        .await
+        .optional()?;
+    found.map(Execution::try_from).transpose()
+}
+
+pub(crate) async fn execution_create_batch(
+    tx: &mut Tx,
+    rows: &[NewExecution],
+    claim: &Option<ClaimHere>,
+) -> OpResult<Vec<Execution>> {
+    insert(tx, rows.to_vec(), claim.as_ref()).await
+}
+
+pub(crate) async fn execution_claim(tx: &mut Tx, claim: &ClaimHere) -> OpResult<Vec<Execution>> {
+    if claim.slots == 0 {
+        return Ok(Vec::new());
+    }
+    let now = tx.now().await?;
+    let rows = hot::claim_executions(tx.conn(), claim, now).await?;
+    let mut claimed =
+        rows.into_iter().map(Execution::try_from).collect::<OpResult<Vec<Execution>>>()?;
+    claimed.sort_by_key(|row| (row.new.priority.rank(), row.new.available_at, row.id));
+    for execution in &claimed {
+        tx.event(execution_event(execution, ExecutionStatus::Running));
+    }
+    Ok(claimed)
+}
+
+#[derive(QueryableByName)]
+struct AvailableRow {
+    #[diesel(sql_type = sql::Instant)]
+    available_at: Instant,
+}
+
+pub(crate) async fn execution_next_available(tx: &mut Tx) -> OpResult<Option<Timestamp>> {
+    // The status stands in the text: an index over a part of the table serves no parameter.
+    let next: Option<AvailableRow> = diesel::sql_query(format!(
+        "SELECT available_at FROM task_executions {} WHERE status = 'pending' \
+         ORDER BY available_at LIMIT 1",
+        hot::BY_AVAILABLE
+    ))
+    .get_result(tx.conn())
+    .await
+    .optional()?;
+    Ok(next.map(|row| row.available_at.0))
+}
+
+pub(crate) async fn execution_get(tx: &mut Tx, key: &ExecutionKey) -> OpResult<Execution> {
+    let query = t::table.select(ExecutionRow::as_select()).into_boxed::<Db>();
+    let (query, id) = match key {
+        ExecutionKey::Id(id) => (query.filter(t::id.eq(*id)), id.to_string()),
+        ExecutionKey::Uuid(id) => (query.filter(t::execution_id.eq(Uid(*id))), id.to_string()),
+    };
+    let row = query.first(tx.conn()).await.optional()?;
+    row.ok_or_else(|| not_found("execution", id))?.try_into()
+}
+
+fn filtered(filter: &ExecutionFilter) -> t::BoxedQuery<'static, Db> {
+    let mut query = t::table.into_boxed::<Db>();
+    if let Some(schedule) = filter.schedule_id {
+        query = query.filter(t::schedule_id.eq(schedule));
+    }
+    if let Some(chain) = filter.chain_id {
+        query = query.filter(t::chain_id.eq(Uid(chain)));
+    }
+    match filter.statuses.as_slice() {
+        [] => query,
+        [one] => query.filter(t::status.eq(one.as_str())),
+        several => {
+            let words: Vec<&'static str> = several.iter().map(|status| status.as_str()).collect();
+            query.filter(t::status.eq_any(words))
+        }
+    }
+}
+
+pub(crate) async fn execution_list(
+    tx: &mut Tx,
+    filter: &ExecutionFilter,
+    page: &PageRequest,
+) -> OpResult<Page<Execution>> {
+    page_of!(tx, *page, filtered(filter), t::id, ExecutionRow)
+}
+
+pub(crate) async fn execution_list_chain(tx: &mut Tx, chain_id: &Uuid) -> OpResult<Vec<Execution>> {
+    let rows: Vec<ExecutionRow> = t::table
+        .filter(t::chain_id.eq(Uid(*chain_id)))
+        .order(t::id.asc())
+        .select(ExecutionRow::as_select())
+        .load(tx.conn())
+        .await?;
+    rows.into_iter().map(Execution::try_from).collect()
+}
+
+pub(crate) async fn execution_cancel(tx: &mut Tx, key: &ExecutionKey) -> OpResult<CancelResult> {
+    let found = execution_get(tx, key).await?;
+    let row: Option<ExecutionRow> =
+        locked!(t::table.filter(t::id.eq(found.id)).select(ExecutionRow::as_select()))
+            .get_result(tx.conn())
+            .await
+            .optional()?;
+    let mut execution: Execution =
+        row.ok_or_else(|| not_found("execution", found.id))?.try_into()?;
+    match execution.status {
+        ExecutionStatus::Pending => {
+            let cancelled = cancel_pending(tx, vec![execution]).await?;
+            let first = cancelled.into_iter().next();
+            first.map(CancelResult::Cancelled).ok_or_else(|| not_found("execution", found.id))
+        }
+        ExecutionStatus::Running => {
+            if execution.cancel_requested_at.is_none() {
+                let now = tx.now().await?;
+                execution.cancel_requested_at = Some(now);
+                diesel::update(t::table.filter(t::id.eq(execution.id)))
+                    .set(t::cancel_requested_at.eq(Some(Instant(now))))
+                    .execute(tx.conn())
+                    .await?;
+            }
+            tx.changed(Topic::Cancels);
+            Ok(CancelResult::Requested(execution))
+        }
+        ExecutionStatus::Completed
+        | ExecutionStatus::Failed
+        | ExecutionStatus::Timeout
+        | ExecutionStatus::Cancelled
+        | ExecutionStatus::Skipped => Ok(CancelResult::AlreadyFinished(execution)),
+    }
+}
+
+/// Cancels rows that wait (locked by the caller), with their events and their chains' errors.
+pub(super) async fn cancel_pending(
+    tx: &mut Tx,
+    mut rows: Vec<Execution>,
+) -> OpResult<Vec<Execution>> {
+    let now = tx.now().await?;
+    let ids: Vec<i64> = rows.iter().map(|row| row.id).collect();
+    diesel::update(t::table.filter(t::id.eq_any(ids)))
+        .set((
+            t::status.eq(ExecutionStatus::Cancelled.as_str()),
+            t::completed_at.eq(Some(Instant(now))),
+        ))
+        .execute(tx.conn())
+        .await?;
+    for execution in &mut rows {
+        execution.status = ExecutionStatus::Cancelled;
+        execution.completed_at = Some(now);
+        tx.event(execution_event(execution, ExecutionStatus::Cancelled));
+        finishing::settle_cancelled(tx, execution).await?;
+    }
+    Ok(rows)
+}
+
+pub(crate) async fn execution_list_cancel_requested(
+    tx: &mut Tx,
+    boot_id: &Uuid,
+) -> OpResult<Vec<i64>> {
+    Ok(t::table
+        .filter(t::status.eq(ExecutionStatus::Running.as_str()))
+        .filter(t::lease_owner.eq(Uid(*boot_id)))
+        .filter(t::cancel_requested_at.is_not_null())
+        .order(t::id.asc())
+        .select(t::id)
+        .load(tx.conn())
+        .await?)
+}
+
+pub(crate) async fn execution_list_running(
+    tx: &mut Tx,
+    boot_id: &Uuid,
+) -> OpResult<Vec<Execution>> {
+    let rows: Vec<ExecutionRow> = t::table
+        .filter(t::status.eq(ExecutionStatus::Running.as_str()))
+        .filter(t::lease_owner.eq(Uid(*boot_id)))
+        .order(t::id.asc())
+        .select(ExecutionRow::as_select())
+        .load(tx.conn())
+        .await?;
+    rows.into_iter().map(Execution::try_from).collect()
+}
+
+/// An execution's lease is the lease of the node that runs it.
+pub(crate) async fn execution_list_expired(
+    tx: &mut Tx,
+    grace: &Duration,
+    limit: &i64,
+) -> OpResult<Vec<Execution>> {
+    let grace = chrono::Duration::from_std(*grace).unwrap_or(chrono::Duration::days(1));
+    let oldest = Instant(tx.now().await? - grace);
+    let holder = nodes::table
+        .filter(nodes::boot_id.nullable().eq(t::lease_owner))
+        .filter(nodes::stopped_at.is_null())
+        .filter(nodes::lease_until.ge(oldest));
+    let rows: Vec<ExecutionRow> = t::table
+        .filter(t::status.eq(ExecutionStatus::Running.as_str()))
+        .filter(not(exists(holder)))
+        .order(t::id.asc())
+        .limit(*limit)
+        .select(ExecutionRow::as_select())
+        .load(tx.conn())
+        .await?;
+    rows.into_iter().map(Execution::try_from).collect()
+}
+
+pub(crate) async fn execution_counts(tx: &mut Tx) -> OpResult<ExecutionCounts> {
+    let now = Instant(tx.now().await?);
+    let waiting = t::table.filter(t::status.eq(ExecutionStatus::Pending.as_str()));
+    let ready: i64 =
+        waiting.filter(t::available_at.le(now)).select(count_star()).get_result(tx.conn()).await?;
+    let later: i64 =
+        waiting.filter(t::available_at.gt(now)).select(count_star()).get_result(tx.conn()).await?;
+    let running: i64 = t::table
+        .filter(t::status.eq(ExecutionStatus::Running.as_str()))
+        .select(count_star())
+        .get_result(tx.conn())
+        .await?;
+    Ok(ExecutionCounts { ready, later, running })
+}

@@ -1,0 +1,145 @@
+//! The operations, one file an aggregate, compiled once per back end.
+//!
+//! Each back end includes this folder as its own module and gives it `Conn`, `Db`, `Handle`,
+//! `locked!` (a row lock where there is one) and `hot` (the statements by hand). An operation is an
+//! async function of a [`Tx`] and its arguments by reference: it may run again from the start when
+//! the database asks for it. It notes its events and topics in the `Tx`; the runner appends the
+//! events as the last statement before the commit and bumps the topics after it.
+//!
+//! Lock order, which keeps deadlocks away: schedules, executions, errors, letters, the counter;
+//! within one table by id.
+
+pub(crate) mod dead_letters;
+pub(crate) mod documents;
+pub(crate) mod errors;
+pub(crate) mod events;
+pub(crate) mod executions;
+pub(crate) mod finishing;
+pub(crate) mod firing;
+pub(crate) mod idempotency;
+pub(crate) mod keys;
+pub(crate) mod logs;
+pub(crate) mod nodes;
+pub(crate) mod recovery;
+pub(crate) mod retention;
+pub(crate) mod schedules;
+pub(crate) mod sessions;
+pub(crate) mod state;
+
+use futures_util::future::BoxFuture;
+
+use super::{Conn, Handle, hot};
+use crate::clock::{Clock, Timestamp};
+use crate::domain::event::NewEvent;
+use crate::store::Topic;
+use crate::store::op::{OpResult, TopicSet};
+
+/// An operation, ready to be run and run again.
+pub(crate) type Op<T> =
+    Box<dyn for<'a> Fn(&'a mut Tx) -> BoxFuture<'a, OpResult<T>> + Send + Sync + 'static>;
+
+/// Packs an operation.
+pub(crate) fn op<T, F>(work: F) -> Op<T>
+where
+    F: for<'a> Fn(&'a mut Tx) -> BoxFuture<'a, OpResult<T>> + Send + Sync + 'static,
+{
+    Box::new(work)
+}
+
+/// What an operation does beside its rows.
+#[derive(Default)]
+pub(crate) struct Effects {
+    /// Events to be numbered and appended before the commit.
+    pub(crate) events: Vec<NewEvent>,
+    /// Topics to be bumped after it.
+    pub(crate) topics: TopicSet,
+}
+
+/// A transaction under way (for reads: a connection).
+pub(crate) struct Tx {
+    handle: Handle,
+    clock: Clock,
+    now: Option<Timestamp>,
+    pub(crate) effects: Effects,
+}
+
+impl Tx {
+    pub(crate) fn new(handle: Handle, clock: Clock) -> Self {
+        Self { handle, clock, now: None, effects: Effects::default() }
+    }
+
+    /// The connection.
+    pub(crate) fn conn(&mut self) -> &mut Conn {
+        &mut self.handle
+    }
+
+    /// Forgets what the last operation noted, and its instant.
+    pub(crate) fn renew(&mut self) {
+        self.now = None;
+        self.effects = Effects::default();
+    }
+
+    /// The instant of this operation: the database's (PostgreSQL) or the injected clock's.
+    pub(crate) async fn now(&mut self) -> OpResult<Timestamp> {
+        if let Some(now) = self.now {
+            return Ok(now);
+        }
+        let now = hot::now(&mut self.handle, &self.clock).await?;
+        self.now = Some(now);
+        Ok(now)
+    }
+
+    /// Notes an event.
+    pub(crate) fn event(&mut self, event: NewEvent) {
+        self.effects.topics.insert(Topic::Events);
+        self.effects.events.push(event);
+    }
+
+    /// Notes a topic.
+    pub(crate) fn changed(&mut self, topic: Topic) {
+        self.effects.topics.insert(topic);
+    }
+}
+
+/// One page of a list, newest id first, and its total: counted exactly only up to the cap, and not
+/// at all when the page itself tells. `$query` is made anew for each statement.
+macro_rules! page_of {
+    ($tx:expr, $page:expr, $query:expr, $id:expr, $row:ty) => {{
+        use diesel::dsl::count_star;
+        use diesel::prelude::*;
+        use diesel_async::RunQueryDsl;
+        use $crate::store::TOTAL_CAP;
+        let page = $page;
+        let rows: Vec<$row> = $query
+            .select(<$row>::as_select())
+            .order($id.desc())
+            .limit(page.limit)
+            .offset(page.offset)
+            .load($tx.conn())
+            .await?;
+        let length = i64::try_from(rows.len()).unwrap_or(i64::MAX);
+        let matching = if length < page.limit && (length > 0 || page.offset == 0) {
+            page.offset + length
+        } else {
+            let past_cap: Option<i64> = $query
+                .select($id)
+                .order($id.desc())
+                .offset(TOTAL_CAP)
+                .limit(1)
+                .get_result($tx.conn())
+                .await
+                .optional()?;
+            match past_cap {
+                Some(_) => TOTAL_CAP + 1,
+                None => $query.select(count_star()).get_result($tx.conn()).await?,
+            }
+        };
+        let items = rows.into_iter().map(TryInto::try_into).collect::<Result<Vec<_>, _>>()?;
+        Ok($crate::store::Page {
+            items,
+            total: matching.min(TOTAL_CAP),
+            total_capped: matching > TOTAL_CAP,
+        })
+    }};
+}
+pub(crate) use page_of;

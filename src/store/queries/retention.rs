@@ -1,0 +1,172 @@
+//! Retention: one small batch of each kind a call, so that nothing waits long for a lock.
+//!
+//! Executions of a chain whose retry waits or runs stay, however old: the retry needs them.
+
+use chrono::Duration;
+use diesel::sql_types::BigInt;
+use diesel_async::RunQueryDsl;
+
+use super::Tx;
+use super::idempotency::KEPT_HOURS;
+use crate::clock::Timestamp;
+use crate::domain::execution::ExecutionStatus;
+use crate::store::Retention;
+use crate::store::op::OpResult;
+use crate::store::sql_types::{Instant, sql};
+
+/// Ledger rows are kept this long.
+const LEDGER_DAYS: i64 = 90;
+/// Closed sessions and stopped nodes are kept this long.
+const GONE_DAYS: i64 = 1;
+
+/// `$1` is the instant before which rows go, `$2` how many at most.
+const SWEEPS: [(&str, &str, &str); 6] = [
+    ("execution_logs", "(execution_id, line)", "at < $1"),
+    (
+        "error_records",
+        "id",
+        "updated_at < $1 AND recovery_status NOT IN ('retry_scheduled', 'retrying')",
+    ),
+    ("dead_letters", "id", "created_at < $1"),
+    ("schedule_ledger", "id", "created_at < $1"),
+    ("websocket_sessions", "session_id", "closed_at < $1"),
+    ("idempotency_keys", "\"key\"", "created_at < $1"),
+];
+
+const EXECUTIONS_ENDED: &str = "completed_at < $1 AND status IN ";
+const CHAIN_RESTS: &str = " AND NOT EXISTS (SELECT 1 FROM error_records r \
+    WHERE r.chain_id = task_executions.chain_id \
+    AND r.recovery_status IN ('retry_scheduled', 'retrying'))";
+
+fn before(now: Timestamp, age: std::time::Duration) -> Timestamp {
+    chrono::Duration::from_std(age)
+        .ok()
+        .and_then(|age| now.checked_sub_signed(age))
+        .unwrap_or(Timestamp::MIN_UTC)
+}
+
+async fn delete(
+    tx: &mut Tx,
+    (table, key, rule): (&str, &str, &str),
+    oldest: Timestamp,
+    batch: i64,
+) -> OpResult<bool> {
+    // A range of an age that reaches before the epoch deletes nothing.
+    if oldest.timestamp() < 0 {
+        return Ok(false);
+    }
+    let columns = key.trim_matches(|c| c == '(' || c == ')');
+    let deleted = diesel::sql_query(format!(
+        "DELETE FROM {table} WHERE {key} IN (SELECT {columns} FROM {table} WHERE {rule} LIMIT $2)"
+    ))
+    .bind::<sql::Instant, _>(Instant(oldest))
+    .bind::<BigInt, _>(batch)
+    .execute(tx.conn())
+    .await?;
+    Ok(i64::try_from(deleted).unwrap_or(i64::MAX) >= batch)
+}
+
+pub(crate) async fn retention_sweep(tx: &mut Tx, retention: &Retention) -> OpResult<bool> {
+    let now = tx.now().await?;
+    let batch = retention.batch.max(1);
+    let ages = [
+        before(now, retention.logs),
+        before(now, retention.failed),
+        before(now, retention.dead_letters),
+        now - Duration::days(LEDGER_DAYS),
+        now - Duration::days(GONE_DAYS),
+        now - Duration::hours(KEPT_HOURS),
+    ];
+    let mut more = false;
+    let calm = format!("{EXECUTIONS_ENDED}('completed', 'cancelled', 'skipped'){CHAIN_RESTS}");
+    let failed = format!("{EXECUTIONS_ENDED}('failed', 'timeout'){CHAIN_RESTS}");
+    for (rule, age) in [(calm, retention.completed), (failed, retention.failed)] {
+        more |= delete_executions(tx, &rule, before(now, age), batch).await? >= batch;
+    }
+    for (sweep, oldest) in SWEEPS.into_iter().zip(ages) {
+        more |= delete(tx, sweep, oldest, batch).await?;
+    }
+    let stopped = (
+        "nodes",
+        "boot_id",
+        "(stopped_at < $1 OR lease_until < $1) AND NOT EXISTS (SELECT 1 FROM task_executions e \
+         WHERE e.lease_owner = nodes.boot_id AND e.status = 'running')",
+    );
+    more |= delete(tx, stopped, now - Duration::days(GONE_DAYS), batch).await?;
+    more |= delete_events(tx, retention, before(now, retention.events), batch).await?;
+    Ok(more)
+}
+
+/// Executions go with their lines.
+async fn delete_executions(
+    tx: &mut Tx,
+    rule: &str,
+    oldest: Timestamp,
+    batch: i64,
+) -> OpResult<i64> {
+    if oldest.timestamp() < 0 {
+        return Ok(0);
+    }
+    let ids: Vec<IdRow> =
+        diesel::sql_query(format!("SELECT id FROM task_executions WHERE {rule} LIMIT $2"))
+            .bind::<sql::Instant, _>(Instant(oldest))
+            .bind::<BigInt, _>(batch)
+            .load(tx.conn())
+            .await?;
+    if ids.is_empty() {
+        return Ok(0);
+    }
+    // Numbers of ours, not text of others: they may stand in the statement.
+    let list = ids.iter().map(|row| row.id.to_string()).collect::<Vec<_>>().join(", ");
+    for statement in [
+        format!("DELETE FROM execution_logs WHERE execution_id IN ({list})"),
+        format!("DELETE FROM task_executions WHERE id IN ({list})"),
+    ] {
+        diesel::sql_query(statement).execute(tx.conn()).await?;
+    }
+    Ok(i64::try_from(ids.len()).unwrap_or(i64::MAX))
+}
+
+pub(crate) async fn execution_delete_ended(
+    tx: &mut Tx,
+    before: &Timestamp,
+    statuses: &[ExecutionStatus],
+    limit: &i64,
+) -> OpResult<u64> {
+    // Words of ours, not text of others: they may stand in the statement.
+    let list = statuses.iter().map(|status| format!("'{status}'")).collect::<Vec<_>>().join(", ");
+    if list.is_empty() {
+        return Ok(0);
+    }
+    let rule = format!("{EXECUTIONS_ENDED}({list}){CHAIN_RESTS}");
+    let deleted = delete_executions(tx, &rule, *before, *limit).await?;
+    Ok(u64::try_from(deleted).unwrap_or(0))
+}
+
+#[derive(diesel::QueryableByName)]
+struct IdRow {
+    #[diesel(sql_type = BigInt)]
+    id: i64,
+}
+
+/// Events go oldest first and without holes, and never below the number that is always kept.
+async fn delete_events(
+    tx: &mut Tx,
+    retention: &Retention,
+    oldest: Timestamp,
+    batch: i64,
+) -> OpResult<bool> {
+    if oldest.timestamp() < 0 {
+        return Ok(false);
+    }
+    let deleted = diesel::sql_query(
+        "DELETE FROM events WHERE seq IN (SELECT seq FROM events WHERE at < $1 \
+         AND seq <= (SELECT last FROM event_counter) - $2 ORDER BY seq LIMIT $3)",
+    )
+    .bind::<sql::Instant, _>(Instant(oldest))
+    .bind::<BigInt, _>(retention.events_min)
+    .bind::<BigInt, _>(batch)
+    .execute(tx.conn())
+    .await?;
+    Ok(i64::try_from(deleted).unwrap_or(i64::MAX) >= batch)
+}

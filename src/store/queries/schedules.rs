@@ -1,0 +1,355 @@
+//! Schedules: made, edited, paused, listed, deleted. Firing is in `firing.rs`.
+
+use std::collections::HashMap;
+
+use diesel::dsl::{count_star, sql};
+use diesel::prelude::*;
+use diesel::result::{DatabaseErrorKind, Error as DatabaseError};
+use diesel::sql_types::{BigInt, Bool, Double, Nullable, Text};
+use diesel_async::RunQueryDsl;
+
+use super::super::{Db, locked};
+use super::documents::{LedgerDocument, document};
+use super::hot::At;
+use super::{Tx, errors, executions, hot, idempotency, page_of};
+use crate::clock::Timestamp;
+use crate::domain::error_record::{ErrorRecord, RecoveryStatus};
+use crate::domain::event::schedule_event;
+use crate::domain::execution::{Execution, ExecutionStatus};
+use crate::domain::schedule::{Schedule, ScheduleDefinition, ScheduleStats};
+use crate::store::models::{ErrorRow, ExecutionRow, LedgerRowRaw, ScheduleRow, ScheduleValues};
+use crate::store::op::{OpError, OpResult, not_found};
+use crate::store::schema::{error_records, schedule_ledger, task_executions, task_schedules as t};
+use crate::store::sql_types::Instant;
+use crate::store::{
+    Creation, Idempotency, LedgerRow, Page, PageRequest, ScheduleChange, ScheduleCounts,
+    ScheduleFilter, StoreError, Topic,
+};
+
+fn duplicate(name: &str) -> OpError {
+    OpError::Rule(StoreError::Duplicate { what: "name", value: name.to_owned() })
+}
+
+/// A schedule by id, locked.
+async fn lock(tx: &mut Tx, id: i64) -> OpResult<Schedule> {
+    let row: Option<ScheduleRow> =
+        locked!(t::table.filter(t::id.eq(id)).select(ScheduleRow::as_select()))
+            .get_result(tx.conn())
+            .await
+            .optional()?;
+    row.ok_or_else(|| not_found("schedule", id))?.try_into()
+}
+
+pub(crate) async fn schedule_create(
+    tx: &mut Tx,
+    definition: &ScheduleDefinition,
+    next_run_at: &Option<Timestamp>,
+    kept: &Option<Idempotency<Schedule>>,
+) -> OpResult<Creation<Schedule>> {
+    if let Some(answer) = idempotency::find(tx, kept.as_ref()).await? {
+        return Ok(Creation::Replayed(answer));
+    }
+    let now = Instant(tx.now().await?);
+    let paused_at = (!definition.enabled).then_some(now);
+    let row: Option<ScheduleRow> = diesel::insert_into(t::table)
+        .values((
+            ScheduleValues::of(definition),
+            t::next_run_at.eq(next_run_at.map(Instant)),
+            t::paused_at.eq(paused_at),
+            t::created_at.eq(now),
+            t::updated_at.eq(now),
+        ))
+        .on_conflict_do_nothing()
+        .returning(ScheduleRow::as_select())
+        .get_result(tx.conn())
+        .await
+        .optional()?;
+    let schedule: Schedule = row.ok_or_else(|| duplicate(&definition.name))?.try_into()?;
+    tx.event(schedule_event(&schedule, "schedule_created"));
+    tx.changed(Topic::Schedules);
+    idempotency::save(tx, kept.as_ref(), &schedule).await?;
+    Ok(Creation::New(schedule))
+}
+
+pub(crate) async fn schedule_get(tx: &mut Tx, id: &i64) -> OpResult<Schedule> {
+    let row: Option<ScheduleRow> = t::table
+        .filter(t::id.eq(*id))
+        .select(ScheduleRow::as_select())
+        .first(tx.conn())
+        .await
+        .optional()?;
+    row.ok_or_else(|| not_found("schedule", id))?.try_into()
+}
+
+pub(crate) async fn schedule_find_by_name(tx: &mut Tx, name: &str) -> OpResult<Option<Schedule>> {
+    let row: Option<ScheduleRow> = t::table
+        .filter(t::name.eq(name))
+        .select(ScheduleRow::as_select())
+        .first(tx.conn())
+        .await
+        .optional()?;
+    row.map(Schedule::try_from).transpose()
+}
+
+/// A `LIKE` pattern that finds `text` anywhere, its own wildcards taken literally.
+fn pattern_of(text: &str) -> String {
+    let escaped = text.replace('\\', "\\\\").replace('%', "\\%").replace('_', "\\_");
+    format!("%{escaped}%")
+}
+
+fn filtered(filter: &ScheduleFilter) -> t::BoxedQuery<'static, Db> {
+    let mut query = t::table.into_boxed::<Db>();
+    if let Some(enabled) = filter.enabled {
+        query = query.filter(t::enabled.eq(enabled));
+    }
+    if let Some(task_type) = &filter.task_type {
+        query = query.filter(t::task_type.eq(task_type.clone()));
+    }
+    if let Some(tag) = &filter.tag {
+        let [before, after] = hot::HAS_TAG;
+        query = query.filter(sql::<Bool>(before).bind::<Text, _>(tag.clone()).sql(after));
+    }
+    if let Some(text) = &filter.text {
+        let [before, between, after] = hot::CONTAINS;
+        let pattern = pattern_of(text);
+        query = query.filter(
+            sql::<Bool>(before)
+                .bind::<Text, _>(pattern.clone())
+                .sql(between)
+                .bind::<Text, _>(pattern)
+                .sql(after),
+        );
+    }
+    query
+}
+
+pub(crate) async fn schedule_list(
+    tx: &mut Tx,
+    filter: &ScheduleFilter,
+    page: &PageRequest,
+) -> OpResult<Page<Schedule>> {
+    page_of!(tx, *page, filtered(filter), t::id, ScheduleRow)
+}
+
+pub(crate) async fn schedule_update(tx: &mut Tx, change: &ScheduleChange) -> OpResult<Schedule> {
+    let current = lock(tx, change.id).await?;
+    if current.version != change.expected_version {
+        return Err(OpError::Rule(StoreError::VersionConflict {
+            expected: change.expected_version,
+            actual: current.version,
+        }));
+    }
+    let now = tx.now().await?;
+    let enabled = change.definition.enabled;
+    let turned = enabled != current.definition.enabled;
+    let paused_at = if enabled { None } else { current.paused_at.or(Some(now)) };
+    let resumed_at = if turned && enabled { Some(now) } else { current.resumed_at };
+    let row: Result<ScheduleRow, _> = diesel::update(t::table.filter(t::id.eq(change.id)))
+        .set((
+            ScheduleValues::of(&change.definition),
+            t::next_run_at.eq(change.next_run_at.unwrap_or(current.next_run_at).map(Instant)),
+            t::paused_at.eq(paused_at.map(Instant)),
+            t::resumed_at.eq(resumed_at.map(Instant)),
+            t::updated_at.eq(Instant(now)),
+            t::version.eq(current.version + 1),
+        ))
+        .returning(ScheduleRow::as_select())
+        .get_result(tx.conn())
+        .await;
+    let schedule: Schedule = match row {
+        Ok(row) => row.try_into()?,
+        Err(DatabaseError::DatabaseError(DatabaseErrorKind::UniqueViolation, _)) => {
+            return Err(duplicate(&change.definition.name));
+        }
+        Err(error) => return Err(error.into()),
+    };
+    let ledger: Vec<_> =
+        change.ledger.iter().map(|range| LedgerDocument::of(change.id, range, At(now))).collect();
+    if !ledger.is_empty() {
+        hot::insert_ledger(tx.conn(), document(&ledger)?).await?;
+    }
+    tx.event(schedule_event(&schedule, "schedule_updated"));
+    if turned {
+        let event = if enabled { "schedule_resumed" } else { "schedule_paused" };
+        tx.event(schedule_event(&schedule, event));
+    }
+    tx.changed(Topic::Schedules);
+    Ok(schedule)
+}
+
+pub(crate) async fn schedule_set_enabled(
+    tx: &mut Tx,
+    id: &i64,
+    enabled: &bool,
+) -> OpResult<Schedule> {
+    let mut schedule = lock(tx, *id).await?;
+    if schedule.definition.enabled == *enabled {
+        return Ok(schedule);
+    }
+    let now = tx.now().await?;
+    schedule.definition.enabled = *enabled;
+    schedule.updated_at = now;
+    schedule.version += 1;
+    if *enabled {
+        schedule.paused_at = None;
+        schedule.resumed_at = Some(now);
+    } else {
+        schedule.paused_at = Some(now);
+    }
+    diesel::update(t::table.filter(t::id.eq(*id)))
+        .set((
+            t::enabled.eq(*enabled),
+            t::paused_at.eq(schedule.paused_at.map(Instant)),
+            t::resumed_at.eq(schedule.resumed_at.map(Instant)),
+            t::updated_at.eq(Instant(now)),
+            t::version.eq(schedule.version),
+        ))
+        .execute(tx.conn())
+        .await?;
+    let event = if *enabled { "schedule_resumed" } else { "schedule_paused" };
+    tx.event(schedule_event(&schedule, event));
+    tx.changed(Topic::Schedules);
+    Ok(schedule)
+}
+
+pub(crate) async fn schedule_delete(tx: &mut Tx, id: &i64) -> OpResult<Schedule> {
+    let schedule = lock(tx, *id).await?;
+    let waiting: Vec<ExecutionRow> = locked!(
+        task_executions::table
+            .filter(task_executions::schedule_id.eq(*id))
+            .filter(task_executions::status.eq(ExecutionStatus::Pending.as_str()))
+            .order(task_executions::id.asc())
+            .select(ExecutionRow::as_select())
+    )
+    .load(tx.conn())
+    .await?;
+    if !waiting.is_empty() {
+        let waiting = waiting.into_iter().map(Execution::try_from).collect::<OpResult<Vec<_>>>()?;
+        executions::cancel_pending(tx, waiting).await?;
+    }
+    let open = [
+        RecoveryStatus::RetryScheduled.as_str(),
+        RecoveryStatus::Retrying.as_str(),
+        RecoveryStatus::Escalated.as_str(),
+    ];
+    let open: Vec<ErrorRow> = locked!(
+        error_records::table
+            .filter(error_records::schedule_id.eq(*id))
+            .filter(error_records::recovery_status.eq_any(open))
+            .order(error_records::id.asc())
+            .select(ErrorRow::as_select())
+    )
+    .load(tx.conn())
+    .await?;
+    for row in open {
+        let mut record = ErrorRecord::try_from(row)?;
+        record.recovery_status = RecoveryStatus::Unresolved;
+        record.next_retry_at = None;
+        record.updated_at = tx.now().await?;
+        errors::save(tx, record).await?;
+        tx.changed(Topic::Retries);
+    }
+    diesel::delete(t::table.filter(t::id.eq(*id))).execute(tx.conn()).await?;
+    tx.event(schedule_event(&schedule, "schedule_deleted"));
+    tx.changed(Topic::Schedules);
+    Ok(schedule)
+}
+
+pub(crate) async fn schedule_list_due(
+    tx: &mut Tx,
+    until: &Timestamp,
+    limit: &i64,
+) -> OpResult<Vec<Schedule>> {
+    let rows: Vec<ScheduleRow> = t::table
+        .filter(t::enabled)
+        .filter(t::next_run_at.is_not_null())
+        .filter(t::next_run_at.le(Instant(*until)))
+        .order((t::next_run_at.asc(), t::id.asc()))
+        .limit(*limit)
+        .select(ScheduleRow::as_select())
+        .load(tx.conn())
+        .await?;
+    rows.into_iter().map(Schedule::try_from).collect()
+}
+
+pub(crate) async fn schedule_next_due(tx: &mut Tx) -> OpResult<Option<(i64, Timestamp)>> {
+    let next: Option<(i64, Option<Instant>)> = t::table
+        .filter(t::enabled)
+        .filter(t::next_run_at.is_not_null())
+        .order((t::next_run_at.asc(), t::id.asc()))
+        .select((t::id, t::next_run_at))
+        .first(tx.conn())
+        .await
+        .optional()?;
+    Ok(next.and_then(|(id, at)| at.map(|at| (id, at.0))))
+}
+
+#[derive(QueryableByName)]
+struct StatsRow {
+    #[diesel(sql_type = BigInt)]
+    schedule_id: i64,
+    #[diesel(sql_type = Text)]
+    status: String,
+    #[diesel(sql_type = BigInt)]
+    executions: i64,
+    #[diesel(sql_type = Nullable<Double>)]
+    mean: Option<f64>,
+}
+
+pub(crate) async fn schedule_stats(
+    tx: &mut Tx,
+    ids: &[i64],
+) -> OpResult<HashMap<i64, ScheduleStats>> {
+    if ids.is_empty() {
+        return Ok(HashMap::new());
+    }
+    // Numbers of ours, not text of others: they may stand in the statement.
+    let list = ids.iter().map(i64::to_string).collect::<Vec<_>>().join(", ");
+    let rows: Vec<StatsRow> = diesel::sql_query(format!(
+        "SELECT schedule_id, status, count(*) AS executions, \
+         avg(CAST(duration_ms AS double precision)) AS mean \
+         FROM task_executions WHERE schedule_id IN ({list}) GROUP BY schedule_id, status"
+    ))
+    .load(tx.conn())
+    .await?;
+    let mut stats: HashMap<i64, ScheduleStats> =
+        ids.iter().map(|id| (*id, ScheduleStats::default())).collect();
+    for row in rows {
+        let entry = stats.entry(row.schedule_id).or_default();
+        entry.total += row.executions;
+        match ExecutionStatus::parse(&row.status) {
+            Some(ExecutionStatus::Pending | ExecutionStatus::Running) => {
+                entry.active += row.executions;
+            }
+            Some(ExecutionStatus::Completed) => {
+                entry.completed += row.executions;
+                entry.mean_duration_ms = row.mean;
+            }
+            Some(ExecutionStatus::Failed | ExecutionStatus::Timeout) => {
+                entry.failed += row.executions;
+            }
+            Some(ExecutionStatus::Cancelled | ExecutionStatus::Skipped) | None => {}
+        }
+    }
+    Ok(stats)
+}
+
+pub(crate) async fn schedule_counts(tx: &mut Tx) -> OpResult<ScheduleCounts> {
+    let counts: Vec<(bool, i64)> =
+        t::table.group_by(t::enabled).select((t::enabled, count_star())).load(tx.conn()).await?;
+    let of = |enabled| counts.iter().find(|(is, _)| *is == enabled).map_or(0, |(_, count)| *count);
+    Ok(ScheduleCounts { enabled: of(true), paused: of(false) })
+}
+
+pub(crate) async fn ledger_list(
+    tx: &mut Tx,
+    schedule_id: &i64,
+    page: &PageRequest,
+) -> OpResult<Page<LedgerRow>> {
+    let of_schedule = || {
+        schedule_ledger::table
+            .filter(schedule_ledger::schedule_id.eq(*schedule_id))
+            .into_boxed::<Db>()
+    };
+    page_of!(tx, *page, of_schedule(), schedule_ledger::id, LedgerRowRaw)
+}

@@ -1,0 +1,271 @@
+//! The tables, once for both back ends: [`sql`](super::sql_types::sql) has the types that differ.
+//!
+//! Kept in step with `migrations/` by hand; the conformance suite reads and writes every table.
+
+diesel::table! {
+    use diesel::sql_types::{BigInt, Bool, Double, Integer, Nullable, SmallInt, Text};
+    use crate::store::sql_types::sql::{Instant, JsonDoc, Uid};
+
+    task_schedules (id) {
+        id -> BigInt,
+        name -> Text,
+        description -> Nullable<Text>,
+        task_type -> Text,
+        task_config -> JsonDoc,
+        schedule_type -> Text,
+        schedule_config -> JsonDoc,
+        enabled -> Bool,
+        priority_rank -> SmallInt,
+        timeout_ms -> Nullable<BigInt>,
+        max_concurrent -> Nullable<Integer>,
+        overlap_policy -> Text,
+        misfire_policy -> Text,
+        misfire_grace_ms -> BigInt,
+        catchup_window_ms -> BigInt,
+        catchup_max -> Integer,
+        catchup_per_minute -> Nullable<Integer>,
+        retry_policy -> JsonDoc,
+        severity -> Text,
+        cost_per_hour -> Nullable<Double>,
+        start_at -> Nullable<Instant>,
+        end_at -> Nullable<Instant>,
+        max_executions -> Nullable<BigInt>,
+        tags -> JsonDoc,
+        owner -> Nullable<Text>,
+        next_run_at -> Nullable<Instant>,
+        last_run_at -> Nullable<Instant>,
+        fired -> BigInt,
+        paused_at -> Nullable<Instant>,
+        resumed_at -> Nullable<Instant>,
+        created_at -> Instant,
+        updated_at -> Instant,
+        version -> BigInt,
+    }
+}
+
+diesel::table! {
+    use diesel::sql_types::{BigInt, Bool, Double, Integer, Nullable, SmallInt, Text};
+    use crate::store::sql_types::sql::{Instant, JsonDoc, Uid};
+
+    task_executions (id) {
+        id -> BigInt,
+        execution_id -> Uid,
+        chain_id -> Uid,
+        schedule_id -> Nullable<BigInt>,
+        schedule_name -> Nullable<Text>,
+        trigger -> Text,
+        task_type -> Text,
+        task_config -> JsonDoc,
+        timeout_ms -> Nullable<BigInt>,
+        retry_policy -> JsonDoc,
+        severity -> Text,
+        cost_per_hour -> Nullable<Double>,
+        tags -> JsonDoc,
+        owner -> Nullable<Text>,
+        priority_rank -> SmallInt,
+        attempt -> Integer,
+        retry_of -> Nullable<BigInt>,
+        scheduled_at -> Instant,
+        available_at -> Instant,
+        failures_before -> Integer,
+        crashes_before -> Integer,
+        dead_letter_id -> Nullable<BigInt>,
+        dedup_key -> Nullable<Text>,
+        traceparent -> Nullable<Text>,
+        created_by -> Nullable<Text>,
+        status -> Text,
+        created_at -> Instant,
+        started_at -> Nullable<Instant>,
+        completed_at -> Nullable<Instant>,
+        duration_ms -> Nullable<BigInt>,
+        lateness_ms -> Nullable<BigInt>,
+        result -> Nullable<JsonDoc>,
+        error -> Nullable<JsonDoc>,
+        node_id -> Nullable<Text>,
+        lease_owner -> Nullable<Uid>,
+        cancel_requested_at -> Nullable<Instant>,
+        conductor_thread_id -> Nullable<Text>,
+        conductor_status -> Nullable<Text>,
+        cost -> Nullable<Double>,
+    }
+}
+
+diesel::table! {
+    use diesel::sql_types::{BigInt, Bool, Double, Integer, Nullable, SmallInt, Text};
+    use crate::store::sql_types::sql::{Instant, JsonDoc, Uid};
+
+    execution_logs (execution_id, line) {
+        execution_id -> BigInt,
+        line -> BigInt,
+        at -> Instant,
+        stream -> Text,
+        text -> Text,
+    }
+}
+
+diesel::table! {
+    use diesel::sql_types::{BigInt, Bool, Double, Integer, Nullable, SmallInt, Text};
+    use crate::store::sql_types::sql::{Instant, JsonDoc, Uid};
+
+    error_records (id) {
+        id -> BigInt,
+        chain_id -> Uid,
+        error_type -> Text,
+        severity -> Text,
+        recovery_status -> Text,
+        execution_id -> BigInt,
+        schedule_id -> Nullable<BigInt>,
+        schedule_name -> Nullable<Text>,
+        kind -> Text,
+        message -> Text,
+        fingerprint -> Text,
+        recovery_attempts -> Integer,
+        max_retry_attempts -> Integer,
+        next_retry_at -> Nullable<Instant>,
+        resolved_at -> Nullable<Instant>,
+        resolution_notes -> Nullable<Text>,
+        created_at -> Instant,
+        updated_at -> Instant,
+    }
+}
+
+diesel::table! {
+    use diesel::sql_types::{BigInt, Bool, Double, Integer, Nullable, SmallInt, Text};
+    use crate::store::sql_types::sql::{Instant, JsonDoc, Uid};
+
+    dead_letters (id) {
+        id -> BigInt,
+        error_id -> BigInt,
+        chain_id -> Uid,
+        schedule_id -> Nullable<BigInt>,
+        schedule_name -> Nullable<Text>,
+        task -> JsonDoc,
+        cause -> Text,
+        attempts -> JsonDoc,
+        status -> Text,
+        resubmitted_chain_id -> Nullable<Uid>,
+        resubmitted_at -> Nullable<Instant>,
+        discard_reason -> Nullable<Text>,
+        created_at -> Instant,
+        updated_at -> Instant,
+    }
+}
+
+diesel::table! {
+    use diesel::sql_types::{BigInt, Bool, Double, Integer, Nullable, SmallInt, Text};
+    use crate::store::sql_types::sql::{Instant, JsonDoc, Uid};
+
+    schedule_ledger (id) {
+        id -> BigInt,
+        schedule_id -> BigInt,
+        from_at -> Instant,
+        to_at -> Instant,
+        instants -> BigInt,
+        reason -> Text,
+        created_at -> Instant,
+    }
+}
+
+diesel::table! {
+    use diesel::sql_types::{BigInt, Bool, Double, Integer, Nullable, SmallInt, Text};
+    use crate::store::sql_types::sql::{Instant, JsonDoc, Uid};
+
+    event_counter (id) {
+        id -> Integer,
+        last -> BigInt,
+    }
+}
+
+diesel::table! {
+    use diesel::sql_types::{BigInt, Bool, Double, Integer, Nullable, SmallInt, Text};
+    use crate::store::sql_types::sql::{Instant, JsonDoc, Uid};
+
+    events (seq) {
+        seq -> BigInt,
+        at -> Instant,
+        event_type -> Text,
+        room -> Text,
+        schedule_id -> Nullable<BigInt>,
+        execution_id -> Nullable<BigInt>,
+        severity -> Nullable<Text>,
+        tags -> JsonDoc,
+        owner -> Nullable<Text>,
+        payload -> Text,
+    }
+}
+
+diesel::table! {
+    use diesel::sql_types::{BigInt, Bool, Double, Integer, Nullable, SmallInt, Text};
+    use crate::store::sql_types::sql::{Instant, JsonDoc, Uid};
+
+    nodes (boot_id) {
+        boot_id -> Uid,
+        node_id -> Text,
+        started_at -> Instant,
+        lease_until -> Instant,
+        stopped_at -> Nullable<Instant>,
+    }
+}
+
+diesel::table! {
+    use diesel::sql_types::{BigInt, Bool, Double, Integer, Nullable, SmallInt, Text};
+    use crate::store::sql_types::sql::{Instant, JsonDoc, Uid};
+
+    idempotency_keys (key) {
+        key -> Text,
+        body_hash -> Text,
+        status -> Integer,
+        body -> Text,
+        created_at -> Instant,
+    }
+}
+
+diesel::table! {
+    use diesel::sql_types::{BigInt, Bool, Double, Integer, Nullable, SmallInt, Text};
+    use crate::store::sql_types::sql::{Instant, JsonDoc, Uid};
+
+    system_state (key) {
+        key -> Text,
+        value -> JsonDoc,
+        updated_at -> Instant,
+    }
+}
+
+diesel::table! {
+    use diesel::sql_types::{BigInt, Bool, Double, Integer, Nullable, SmallInt, Text};
+    use crate::store::sql_types::sql::{Instant, JsonDoc, Uid};
+
+    api_keys (id) {
+        id -> BigInt,
+        prefix -> Text,
+        secret_hash -> Text,
+        name -> Text,
+        role -> Text,
+        created_at -> Instant,
+        expires_at -> Nullable<Instant>,
+        last_used_at -> Nullable<Instant>,
+        revoked_at -> Nullable<Instant>,
+    }
+}
+
+diesel::table! {
+    use diesel::sql_types::{BigInt, Bool, Double, Integer, Nullable, SmallInt, Text};
+    use crate::store::sql_types::sql::{Instant, JsonDoc, Uid};
+
+    websocket_sessions (session_id) {
+        session_id -> Uid,
+        boot_id -> Uid,
+        key_name -> Nullable<Text>,
+        client_info -> JsonDoc,
+        subscriptions -> Nullable<JsonDoc>,
+        connected_at -> Instant,
+        closed_at -> Nullable<Instant>,
+    }
+}
+
+diesel::allow_tables_to_appear_in_same_query!(
+    task_executions,
+    nodes,
+    error_records,
+    websocket_sessions
+);

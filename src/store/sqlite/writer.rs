@@ -1,0 +1,193 @@
+//! The writer: all writing operations, one transaction a group.
+//!
+//! A group is what waits when the writer looks, at most [`GROUP_MAX`]; there is no delay to wait
+//! for more, so an idle writer answers one operation after one commit. An operation that fails or
+//! panics is rolled back to its savepoint; the others of the group go on.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::thread::{Builder, JoinHandle};
+
+use diesel_async::SimpleAsyncConnection;
+use futures_util::FutureExt;
+use tokio::sync::{mpsc, oneshot};
+
+use super::lock::FileLock;
+use super::queries::{Effects, Op, Tx, events};
+use super::{Conn, errors};
+use crate::clock::Clock;
+use crate::store::faulty::FaultPoint;
+use crate::store::op::{OpError, OpResult};
+use crate::store::shared::Shared;
+use crate::store::{StoreError, StoreResult};
+
+/// Operations in one transaction at most: bounds how long the first of them waits.
+const GROUP_MAX: usize = 256;
+
+/// An operation that waits for the writer.
+pub(super) trait WriteJob: Send {
+    /// Its name, for messages and planned faults.
+    fn name(&self) -> &'static str;
+    /// Does the work and keeps what came of it; true when there is something to commit.
+    fn run(&mut self, tx: &mut Tx) -> bool;
+    /// Gives the caller what came of it, or the error that spoilt the commit.
+    fn answer(self: Box<Self>, spoilt: Option<StoreError>);
+    /// Puts an error in place of the result.
+    fn spoil(&mut self, error: StoreError);
+}
+
+struct Job<T> {
+    name: &'static str,
+    op: Op<T>,
+    result: Option<StoreResult<T>>,
+    answer: oneshot::Sender<StoreResult<T>>,
+}
+
+/// Packs an operation for the queue.
+pub(super) fn job<T: Send + 'static>(
+    name: &'static str,
+    op: Op<T>,
+    answer: oneshot::Sender<StoreResult<T>>,
+) -> Box<dyn WriteJob> {
+    Box::new(Job { name, op, result: None, answer })
+}
+
+/// Runs an operation to its end on this thread: everything below it completes in place.
+pub(super) fn run_here<T>(name: &'static str, op: &Op<T>, tx: &mut Tx) -> StoreResult<T> {
+    match catch_unwind(AssertUnwindSafe(|| op(tx).now_or_never())) {
+        Ok(Some(result)) => result.map_err(|error| errors::store_error(name, error)),
+        Ok(None) => Err(StoreError::Internal(format!("{name} waited for something"))),
+        Err(_) => Err(StoreError::Internal(format!("{name} panicked"))),
+    }
+}
+
+impl<T: Send> WriteJob for Job<T> {
+    fn name(&self) -> &'static str {
+        self.name
+    }
+
+    fn run(&mut self, tx: &mut Tx) -> bool {
+        let result = run_here(self.name, &self.op, tx);
+        let good = result.is_ok();
+        self.result = Some(result);
+        good
+    }
+
+    fn answer(self: Box<Self>, spoilt: Option<StoreError>) {
+        let result = match (self.result, spoilt) {
+            (Some(Err(error)), _) | (_, Some(error)) => Err(error),
+            (Some(Ok(value)), None) => Ok(value),
+            (None, None) => Err(StoreError::Internal(format!("{} was not run", self.name))),
+        };
+        // A caller that went away does not want its answer.
+        drop(self.answer.send(result));
+    }
+
+    fn spoil(&mut self, error: StoreError) {
+        self.result = Some(Err(error));
+    }
+}
+
+/// Starts the thread; it ends, and lets go of the file's lock, when the queue is closed and empty.
+pub(super) fn spawn(
+    connection: Conn,
+    mut jobs: mpsc::Receiver<Box<dyn WriteJob>>,
+    clock: Clock,
+    shared: Arc<Shared>,
+    lock: FileLock,
+) -> StoreResult<JoinHandle<()>> {
+    Builder::new()
+        .name("store-writer".into())
+        .spawn(move || {
+            let mut writer = Writer { tx: Tx::new(Box::new(connection), clock), shared };
+            let mut group = Vec::with_capacity(GROUP_MAX);
+            while let Some(first) = jobs.blocking_recv() {
+                group.push(first);
+                while group.len() < GROUP_MAX {
+                    match jobs.try_recv() {
+                        Ok(next) => group.push(next),
+                        Err(_) => break,
+                    }
+                }
+                writer.run_group(&mut group);
+            }
+            drop(writer);
+            drop(lock);
+        })
+        .map_err(|error| StoreError::Internal(format!("cannot start the writer: {error}")))
+}
+
+struct Writer {
+    tx: Tx,
+    shared: Arc<Shared>,
+}
+
+impl Writer {
+    fn execute(&mut self, statement: &'static str) -> OpResult<()> {
+        match self.tx.conn().batch_execute(statement).now_or_never() {
+            Some(result) => Ok(result?),
+            None => Err(OpError::Rule(StoreError::Internal("a statement waited".into()))),
+        }
+    }
+
+    fn run_group(&mut self, group: &mut Vec<Box<dyn WriteJob>>) {
+        let spoilt = self.commit_group(group).err().map(|error| {
+            if let Err(error) = self.execute("ROLLBACK") {
+                tracing::debug!(?error, "nothing to roll back");
+            }
+            errors::store_error("commit", error)
+        });
+        let topics = self.tx.effects.topics;
+        if spoilt.is_none() {
+            self.shared.changes.bump(topics);
+        }
+        for mut job in group.drain(..) {
+            if spoilt.is_none()
+                && let Err(error) = self.shared.faults.check(job.name(), FaultPoint::AfterCommit)
+            {
+                job.spoil(error);
+            }
+            job.answer(spoilt.as_ref().map(again));
+        }
+    }
+
+    fn commit_group(&mut self, group: &mut [Box<dyn WriteJob>]) -> OpResult<()> {
+        self.tx.renew();
+        self.execute("BEGIN IMMEDIATE")?;
+        let mut all = Effects::default();
+        for job in group.iter_mut() {
+            self.tx.renew();
+            self.execute("SAVEPOINT operation")?;
+            let mut good = job.run(&mut self.tx);
+            if good
+                && let Err(error) = self.shared.faults.check(job.name(), FaultPoint::BeforeCommit)
+            {
+                job.spoil(error);
+                good = false;
+            }
+            if good {
+                let mut effects = std::mem::take(&mut self.tx.effects);
+                all.topics = all.topics.union(effects.topics);
+                all.events.append(&mut effects.events);
+            } else {
+                self.execute("ROLLBACK TO operation")?;
+            }
+            self.execute("RELEASE operation")?;
+        }
+        self.tx.renew();
+        self.tx.effects = all;
+        match events::flush(&mut self.tx).now_or_never() {
+            Some(result) => result?,
+            None => return Err(OpError::Rule(StoreError::Internal("events waited".into()))),
+        }
+        self.execute("COMMIT")
+    }
+}
+
+/// The same error for one more caller.
+fn again(error: &StoreError) -> StoreError {
+    match error {
+        StoreError::Unavailable(text) => StoreError::Unavailable(text.clone()),
+        other => StoreError::Internal(other.to_string()),
+    }
+}

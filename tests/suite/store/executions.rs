@@ -1,0 +1,288 @@
+//! Laws of executions: made, claimed once, ended by their owner alone.
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use carillon::domain::execution::{ExecutionStatus, NewExecution, Priority};
+use carillon::store::{
+    CancelResult, ClaimHere, Creation, ExecutionCreate, ExecutionFilter, ExecutionKey, Finish,
+    FinishResult, LogRow, StoreError, Topic,
+};
+use uuid::Uuid;
+
+use super::fixtures::{Bench, SPENT, cancelled, claimant, completed, failed, page, planned, row};
+
+fn request(row: NewExecution) -> ExecutionCreate {
+    ExecutionCreate { row, limit: None, claim: None, idempotency: None }
+}
+
+pub(crate) async fn an_execution_reads_back_as_it_was_written(bench: &Bench) {
+    let mut wanted = row(bench.now());
+    wanted.task.task_config = serde_json::json!({"command": "printf '\u{0}ü\\u0000'"});
+    wanted.traceparent = Some("00-ab-cd-01".into());
+    let made = bench.store.execution_create_batch(vec![wanted], None).await.unwrap();
+    let read = bench.store.execution_get(ExecutionKey::Uuid(made[0].new.execution_id)).await;
+    let mut read = read.unwrap();
+    assert_ne!(read.new.task.task_config, made[0].new.task.task_config, "NUL is replaced");
+    read.new.task = made[0].new.task.clone();
+    assert_eq!(read, made[0]);
+    let missing = bench.store.execution_get(ExecutionKey::Uuid(Uuid::new_v4())).await;
+    assert!(matches!(missing, Err(StoreError::NotFound { what: "execution", .. })));
+}
+
+pub(crate) async fn an_execution_is_claimed_by_at_most_one_claimant(bench: &Bench) {
+    bench.pending(200).await;
+    let mut claimants = tokio::task::JoinSet::new();
+    for _ in 0..8 {
+        let store = bench.store.clone();
+        claimants.spawn(async move {
+            let claim = claimant(7);
+            let mut mine = Vec::new();
+            loop {
+                let claimed = store.execution_claim(claim.clone()).await.unwrap();
+                if claimed.is_empty() {
+                    return mine;
+                }
+                assert!(claimed.iter().all(|row| row.lease_owner == Some(claim.claimant.boot_id)));
+                mine.extend(claimed.into_iter().map(|row| row.id));
+            }
+        });
+    }
+    let claimed: Vec<i64> = claimants.join_all().await.into_iter().flatten().collect();
+    assert_eq!(claimed.len(), 200);
+    assert_eq!(claimed.iter().collect::<HashSet<_>>().len(), 200);
+}
+
+pub(crate) async fn claims_go_by_priority_then_age(bench: &Bench) {
+    let early = bench.now() - chrono::Duration::seconds(10);
+    let future = bench.now() + chrono::Duration::seconds(60);
+    let with = |priority, at| NewExecution { priority, ..row(at) };
+    let rows = vec![
+        with(Priority::Low, early),
+        with(Priority::Medium, bench.now()),
+        with(Priority::High, future),
+        with(Priority::High, bench.now()),
+        with(Priority::Medium, early),
+    ];
+    let made = bench.store.execution_create_batch(rows, None).await.unwrap();
+    let expected = [made[3].id, made[4].id, made[1].id];
+    let claimed = bench.store.execution_claim(claimant(3)).await.unwrap();
+    assert_eq!(claimed.iter().map(|row| row.id).collect::<Vec<_>>(), expected);
+    assert_eq!(bench.store.execution_next_available().await.unwrap(), Some(early));
+    assert_eq!(bench.store.execution_claim(claimant(9)).await.unwrap().len(), 1);
+    assert_eq!(bench.store.execution_next_available().await.unwrap(), Some(future));
+    let counts = bench.store.execution_counts().await.unwrap();
+    assert_eq!((counts.ready, counts.later, counts.running), (0, 1, 4));
+    bench.advance(61);
+    assert_eq!(bench.store.execution_claim(claimant(9)).await.unwrap().len(), 1);
+    assert_eq!(bench.store.execution_next_available().await.unwrap(), None);
+}
+
+pub(crate) async fn rows_made_here_start_here_up_to_the_slots(bench: &Bench) {
+    let urgent = NewExecution { priority: Priority::High, ..row(bench.now()) };
+    let later = row(bench.now() + chrono::Duration::seconds(5));
+    let mut pending = bench.store.changes(Topic::Pending);
+    pending.mark_unchanged();
+    let rows = vec![row(bench.now()), later, urgent];
+    let made = bench.store.execution_create_batch(rows, Some(claimant(1))).await.unwrap();
+    let statuses: Vec<_> = made.iter().map(|row| row.status).collect();
+    use ExecutionStatus::{Pending, Running};
+    assert_eq!(statuses, [Pending, Pending, Running]);
+    assert!(pending.has_changed().unwrap());
+    let expected =
+        ["execution_created", "execution_created", "execution_created", "execution_started"];
+    assert_eq!(bench.event_types().await, expected);
+    assert_eq!(made[2].lateness_ms, None, "only planned instants are late");
+}
+
+pub(crate) async fn a_lost_lease_changes_nothing(bench: &Bench) {
+    let (execution, _) = bench.running().await;
+    let before = bench.last_event().await;
+    let stranger = Finish { lease_owner: Uuid::new_v4(), ..completed(&execution) };
+    let results = bench.store.execution_finish(vec![stranger]).await.unwrap();
+    assert!(matches!(results[0], FinishResult::Superseded(id) if id == execution.id));
+    let unknown = Finish { id: 4_711, ..completed(&execution) };
+    let results = bench.store.execution_finish(vec![unknown]).await.unwrap();
+    assert!(matches!(results[0], FinishResult::Superseded(4_711)));
+    let key = ExecutionKey::Id(execution.id);
+    assert_eq!(bench.store.execution_get(key).await.unwrap(), execution);
+    assert_eq!(bench.last_event().await, before);
+    bench.finish(completed(&execution)).await;
+    let twice = vec![failed(&execution, SPENT), completed(&execution)];
+    let results = bench.store.execution_finish(twice).await.unwrap();
+    assert!(results.iter().all(|result| matches!(result, FinishResult::Superseded(_))));
+    let status = bench.store.execution_get(key).await.unwrap().status;
+    assert_eq!(status, ExecutionStatus::Completed, "an end never changes");
+}
+
+pub(crate) async fn an_end_writes_result_duration_and_cost(bench: &Bench) {
+    let (execution, _) = bench.running().await;
+    bench.advance(90);
+    let finish = Finish {
+        conductor_thread_id: Some("thread".into()),
+        conductor_status: Some("done".into()),
+        ..completed(&execution)
+    };
+    let ended = bench.finish(finish).await;
+    assert_eq!(ended.duration_ms, Some(90_000));
+    assert_eq!(ended.cost, Some(90.0));
+    assert_eq!(ended.completed_at, Some(bench.now()));
+    assert_eq!(bench.store.execution_get(ExecutionKey::Id(execution.id)).await.unwrap(), ended);
+    assert_eq!(
+        bench.event_types().await,
+        ["execution_created", "execution_started", "execution_completed"]
+    );
+}
+
+pub(crate) async fn a_batch_of_ends_keeps_its_order(bench: &Bench) {
+    let claim = claimant(50);
+    let rows = (0..50).map(|_| row(bench.now())).collect();
+    let made = bench.store.execution_create_batch(rows, Some(claim)).await.unwrap();
+    let mut batch: Vec<Finish> = made.iter().rev().map(completed).collect();
+    batch[10].lease_owner = Uuid::new_v4();
+    batch[20] = failed(&made[29], SPENT);
+    batch[30] = cancelled(&made[19]);
+    batch[40].result = None;
+    let results = bench.store.execution_finish(batch.clone()).await.unwrap();
+    for (place, (finish, result)) in batch.iter().zip(&results).enumerate() {
+        match result {
+            FinishResult::Superseded(id) => assert_eq!((place, *id), (10, finish.id)),
+            FinishResult::Done(row) => {
+                assert_eq!((row.id, row.status), (finish.id, finish.status));
+                assert_eq!(row.result, finish.result);
+            }
+        }
+    }
+}
+
+pub(crate) async fn a_dedup_key_waits_or_runs_once(bench: &Bench) {
+    let keyed = || NewExecution { dedup_key: Some("only-one".into()), ..row(bench.now()) };
+    let create = async || bench.store.execution_create(request(keyed())).await.unwrap();
+    let Creation::New(first) = create().await else { panic!() };
+    let Creation::Existing(same) = create().await else { panic!() };
+    assert_eq!(same.id, first.id);
+    let made = bench.store.execution_create_batch(vec![keyed()], None).await.unwrap();
+    assert!(made.is_empty(), "the hot path leaves it out");
+    bench.store.execution_cancel(ExecutionKey::Id(first.id)).await.unwrap();
+    let Creation::New(second) = create().await else { panic!() };
+    assert_ne!(second.id, first.id);
+}
+
+pub(crate) async fn of_racing_creations_with_one_key_one_is_made(bench: &Bench) {
+    let mut racers = tokio::task::JoinSet::new();
+    for _ in 0..8 {
+        let store = bench.store.clone();
+        let row = NewExecution { dedup_key: Some("raced".into()), ..row(bench.now()) };
+        racers.spawn(async move { store.execution_create(request(row)).await.unwrap() });
+    }
+    let results = racers.join_all().await;
+    assert_eq!(results.iter().filter(|made| matches!(made, Creation::New(_))).count(), 1);
+}
+
+pub(crate) async fn a_limit_refuses_another_run(bench: &Bench) {
+    let schedule = bench.schedule("limited").await;
+    let limited = |limit| {
+        let row = NewExecution {
+            trigger: carillon::domain::execution::Trigger::Manual,
+            ..planned(&schedule, bench.now())
+        };
+        ExecutionCreate { limit: Some(limit), ..request(row) }
+    };
+    let Creation::New(_) = bench.store.execution_create(limited(1)).await.unwrap() else {
+        panic!()
+    };
+    let refused = bench.store.execution_create(limited(1)).await;
+    assert!(
+        matches!(refused, Err(StoreError::WrongState { code: "already_running", .. })),
+        "{refused:?}"
+    );
+    assert!(bench.store.execution_create(limited(2)).await.is_ok());
+}
+
+pub(crate) async fn cancelling_ends_what_waits_and_marks_what_runs(bench: &Bench) {
+    let waiting = bench.pending(1).await.remove(0);
+    let result = bench.store.execution_cancel(ExecutionKey::Id(waiting.id)).await.unwrap();
+    let CancelResult::Cancelled(ended) = result else { panic!("{result:?}") };
+    assert_eq!(ended.status, ExecutionStatus::Cancelled);
+    let (running, claim) = bench.running().await;
+    let mut cancels = bench.store.changes(Topic::Cancels);
+    cancels.mark_unchanged();
+    let result = bench.store.execution_cancel(ExecutionKey::Id(running.id)).await.unwrap();
+    let CancelResult::Requested(marked) = result else { panic!("{result:?}") };
+    assert_eq!(marked.cancel_requested_at, Some(bench.now()));
+    assert!(cancels.has_changed().unwrap());
+    let boot = claim.claimant.boot_id;
+    let asked = bench.store.execution_list_cancel_requested(boot).await.unwrap();
+    assert_eq!(asked, [running.id]);
+    let mine = bench.store.execution_list_running(boot).await.unwrap();
+    assert_eq!(mine, [marked]);
+    bench.finish(cancelled(&running)).await;
+    let key = ExecutionKey::Uuid(running.new.execution_id);
+    let result = bench.store.execution_cancel(key).await.unwrap();
+    assert!(matches!(result, CancelResult::AlreadyFinished(_)));
+    assert!(bench.store.execution_list_cancel_requested(boot).await.unwrap().is_empty());
+    assert!(bench.store.error_list(Default::default(), page(9)).await.unwrap().items.is_empty());
+}
+
+pub(crate) async fn lists_filter_by_status_schedule_and_chain(bench: &Bench) {
+    let waiting = bench.pending(3).await;
+    let (running, _) = bench.running().await;
+    let list = async |filter| {
+        let found = bench.store.execution_list(filter, page(10)).await.unwrap();
+        found.items.into_iter().map(|row| row.id).collect::<Vec<_>>()
+    };
+    let all = list(ExecutionFilter::default()).await;
+    let expected = [running.id, waiting[2].id, waiting[1].id, waiting[0].id];
+    assert_eq!(all, expected, "newest first");
+    let of = |statuses| ExecutionFilter { statuses, ..ExecutionFilter::default() };
+    assert_eq!(list(of(vec![ExecutionStatus::Running])).await, [running.id]);
+    let both = vec![ExecutionStatus::Running, ExecutionStatus::Pending];
+    assert_eq!(list(of(both)).await.len(), 4);
+    let chain =
+        ExecutionFilter { chain_id: Some(running.new.chain_id), ..ExecutionFilter::default() };
+    assert_eq!(list(chain).await, [running.id]);
+    let schedule = ExecutionFilter { schedule_id: Some(1), ..ExecutionFilter::default() };
+    assert!(list(schedule).await.is_empty());
+    let second = carillon::store::PageRequest { limit: 2, offset: 2 };
+    let second = bench.store.execution_list(ExecutionFilter::default(), second).await.unwrap();
+    assert_eq!((second.items.len(), second.total, second.total_capped), (2, 4, false));
+}
+
+pub(crate) async fn leases_expire_with_their_node(bench: &Bench) {
+    let (execution, claim) = bench.running().await;
+    let grace = Duration::from_secs(5);
+    let expired = async || {
+        let rows = bench.store.execution_list_expired(grace, 10).await.unwrap();
+        rows.into_iter().map(|row| row.id).collect::<Vec<_>>()
+    };
+    assert!(expired().await.is_empty());
+    bench.advance(35);
+    assert!(expired().await.is_empty(), "the grace is not over");
+    bench.advance(1);
+    assert_eq!(expired().await, [execution.id]);
+    let boot = claim.claimant.boot_id;
+    assert!(!bench.store.node_beat(boot, Duration::from_secs(30)).await.unwrap());
+    let unknown = ClaimHere { claimant: claimant(1).claimant, slots: 1 };
+    let rows = vec![row(bench.now())];
+    let orphan = bench.store.execution_create_batch(rows, Some(unknown)).await.unwrap();
+    assert_eq!(expired().await, [execution.id, orphan[0].id], "an unknown owner holds nothing");
+}
+
+pub(crate) async fn log_lines_are_kept_once_and_in_order(bench: &Bench) {
+    let line = |line: i64, text: &str| LogRow {
+        execution_id: 7,
+        line,
+        at: bench.now(),
+        stream: "stdout".into(),
+        text: text.into(),
+    };
+    let batch = vec![line(2, "two \"quoted\" \u{1f600}"), line(1, "one")];
+    bench.store.log_append(batch.clone()).await.unwrap();
+    bench.store.log_append(vec![line(2, "again"), line(3, "nul \0 inside")]).await.unwrap();
+    bench.store.log_append(Vec::new()).await.unwrap();
+    let read = bench.store.log_list(7, 0, 10).await.unwrap();
+    assert_eq!(read[..2], [batch[1].clone(), batch[0].clone()]);
+    assert_eq!(read[2].text, "nul \u{fffd} inside");
+    assert_eq!(bench.store.log_list(7, 1, 1).await.unwrap(), read[1..2]);
+    assert!(bench.store.log_list(8, 0, 10).await.unwrap().is_empty());
+}

@@ -1,0 +1,102 @@
+//! The conformance suite: the laws of the store's contract, each tried on both back ends.
+//!
+//! A law is an async function of a [`Bench`]; its name is listed once, below, and becomes a test a
+//! back end.
+
+mod errors;
+mod executions;
+mod fixtures;
+mod places;
+mod plans;
+mod schedules;
+mod system;
+
+use fixtures::Bench;
+
+macro_rules! laws {
+    ($($file:ident { $($law:ident,)+ })+) => {
+        mod sqlite {
+            $(mod $file {
+                $(#[tokio::test]
+                async fn $law() {
+                    let bench = crate::store::Bench::sqlite().await;
+                    crate::store::$file::$law(&bench).await;
+                    bench.store.close().await;
+                })+
+            })+
+        }
+
+        mod postgres {
+            $(mod $file {
+                $(#[tokio::test]
+                async fn $law() {
+                    let bench = crate::store::Bench::postgres().await;
+                    crate::store::$file::$law(&bench).await;
+                    bench.store.close().await;
+                })+
+            })+
+        }
+    };
+}
+
+laws! {
+    schedules {
+        a_schedule_reads_back_as_it_was_written,
+        a_name_is_unique_until_its_schedule_is_deleted,
+        an_edit_from_an_old_version_changes_nothing,
+        pausing_again_is_no_event,
+        lists_filter_and_count,
+        an_idempotency_key_gives_the_first_answer_again,
+        a_firing_moves_the_schedule_and_makes_its_rows,
+        of_racing_firings_one_wins,
+        an_instant_that_ran_is_left_out_of_a_firing,
+        overlap_goes_to_the_ledger,
+        an_exhausted_schedule_is_paused,
+        a_firing_from_an_old_plan_changes_nothing,
+        deleting_cancels_what_waits_and_keeps_history,
+        statistics_count_by_status,
+    }
+    executions {
+        an_execution_reads_back_as_it_was_written,
+        an_execution_is_claimed_by_at_most_one_claimant,
+        claims_go_by_priority_then_age,
+        rows_made_here_start_here_up_to_the_slots,
+        a_lost_lease_changes_nothing,
+        an_end_writes_result_duration_and_cost,
+        a_batch_of_ends_keeps_its_order,
+        a_dedup_key_waits_or_runs_once,
+        of_racing_creations_with_one_key_one_is_made,
+        a_limit_refuses_another_run,
+        cancelling_ends_what_waits_and_marks_what_runs,
+        lists_filter_by_status_schedule_and_chain,
+        leases_expire_with_their_node,
+        log_lines_are_kept_once_and_in_order,
+    }
+    errors {
+        a_first_failure_opens_one_record_and_plans_its_retry,
+        a_retry_that_succeeds_resolves_the_record,
+        a_stale_retry_start_is_left_out,
+        spent_attempts_escalate_and_leave_a_letter,
+        a_permanent_failure_is_unresolved_with_a_letter,
+        resolving_withdraws_the_retry_and_the_letter,
+        escalating_adds_one_letter,
+        a_failure_overtakes_a_verdict_given_while_the_retry_ran,
+        cancelling_a_retry_ends_the_chain,
+        a_letter_leaves_the_queue_when_its_new_chain_succeeds,
+        a_discarded_letter_stays_discarded,
+        deleting_a_schedule_withdraws_its_retries,
+    }
+    system {
+        events_are_dense_under_concurrent_writers,
+        an_event_reads_back_as_it_was_written,
+        a_beat_extends_a_lease_until_it_is_past,
+        a_stopped_node_holds_no_leases,
+        state_is_kept_by_key,
+        keys_are_found_by_prefix_and_revoked_once,
+        stale_sessions_are_closed,
+        retention_deletes_what_is_past_its_time_alone,
+        a_dropped_future_is_whole_or_not_at_all,
+        a_planned_fault_strikes_before_or_after_the_commit,
+        a_store_opens_again_with_what_it_held,
+    }
+}

@@ -1,0 +1,150 @@
+//! Each statement that runs often or over a large table is served by its index, on both back ends.
+
+use diesel::connection::SimpleConnection;
+use diesel::{Connection, QueryableByName, RunQueryDsl, SqliteConnection};
+use diesel_async::{AsyncConnection, AsyncPgConnection, SimpleAsyncConnection};
+
+use super::fixtures::Bench;
+use carillon::store::StoreLocation;
+
+/// A statement that both back ends understand, and the index that must serve it.
+const SERVED: &[(&str, &str)] = &[
+    (
+        "SELECT id FROM task_executions $CLAIM WHERE status = 'pending' AND available_at <= $NOW \
+         ORDER BY priority_rank, available_at, id LIMIT 10",
+        "task_executions_claim",
+    ),
+    (
+        "SELECT available_at FROM task_executions $AVAILABLE WHERE status = 'pending' \
+         ORDER BY available_at LIMIT 1",
+        "task_executions_available",
+    ),
+    (
+        "SELECT e.id FROM task_executions e WHERE e.status = 'running' AND NOT EXISTS \
+         (SELECT 1 FROM nodes n WHERE n.boot_id = e.lease_owner AND n.lease_until >= $NOW)",
+        "task_executions_",
+    ),
+    (
+        "SELECT count(*) FROM task_executions WHERE schedule_id = 7 \
+         AND status IN ('pending', 'running')",
+        "task_executions_",
+    ),
+    (
+        "SELECT * FROM task_executions WHERE status = 'failed' ORDER BY id DESC LIMIT 50",
+        "task_executions_status",
+    ),
+    (
+        "SELECT * FROM task_executions WHERE schedule_id = 7 ORDER BY id DESC LIMIT 50",
+        "task_executions_schedule_newest",
+    ),
+    (
+        "SELECT * FROM task_executions WHERE schedule_id = 7 AND status = 'failed' \
+         ORDER BY id DESC LIMIT 50",
+        "task_executions_schedule",
+    ),
+    (
+        "SELECT * FROM task_executions WHERE chain_id = $UUID ORDER BY id LIMIT 50",
+        "task_executions_chain",
+    ),
+    (
+        "SELECT id FROM task_executions WHERE completed_at < $NOW LIMIT 50",
+        "task_executions_completed",
+    ),
+    (
+        "SELECT * FROM task_schedules WHERE enabled AND next_run_at IS NOT NULL \
+         AND next_run_at <= $NOW ORDER BY next_run_at, id LIMIT 50",
+        "task_schedules_due",
+    ),
+    (
+        "SELECT * FROM error_records WHERE next_retry_at <= $NOW \
+         ORDER BY next_retry_at, id LIMIT 50",
+        "error_records_due",
+    ),
+    (
+        "SELECT * FROM error_records WHERE recovery_status = 'unresolved' \
+         ORDER BY id DESC LIMIT 50",
+        "error_records_status",
+    ),
+    (
+        "SELECT * FROM error_records WHERE schedule_id = 7 ORDER BY id DESC LIMIT 50",
+        "error_records_schedule",
+    ),
+    (
+        "SELECT * FROM error_records WHERE severity = 'low' ORDER BY id DESC LIMIT 50",
+        "error_records_severity",
+    ),
+    (
+        "SELECT * FROM dead_letters WHERE status = 'pending' ORDER BY id DESC LIMIT 50",
+        "dead_letters_status",
+    ),
+    (
+        "SELECT * FROM dead_letters WHERE schedule_id = 7 ORDER BY id DESC LIMIT 50",
+        "dead_letters_schedule",
+    ),
+    (
+        "SELECT * FROM schedule_ledger WHERE schedule_id = 7 ORDER BY id DESC LIMIT 50",
+        "schedule_ledger_schedule",
+    ),
+    ("SELECT * FROM execution_logs WHERE at < $NOW LIMIT 50", "execution_logs_at"),
+];
+
+#[derive(QueryableByName)]
+struct SqlitePlan {
+    #[diesel(sql_type = diesel::sql_types::Text)]
+    detail: String,
+}
+
+#[derive(QueryableByName)]
+struct PostgresPlan {
+    #[diesel(sql_type = diesel::sql_types::Text)]
+    #[diesel(column_name = "QUERY PLAN")]
+    line: String,
+}
+
+#[tokio::test]
+async fn sqlite_serves_each_list_from_its_index() {
+    let bench = Bench::sqlite().await;
+    let StoreLocation::Sqlite(path) = &bench.options.location else { panic!() };
+    let mut connection = SqliteConnection::establish(path.to_str().unwrap()).unwrap();
+    connection.batch_execute("PRAGMA query_only = ON").unwrap();
+    for (statement, index) in SERVED {
+        let statement = statement
+            .replace("$NOW", "1800000000000000")
+            .replace("$UUID", "'x'")
+            .replace("$CLAIM", "INDEXED BY task_executions_claim")
+            .replace("$AVAILABLE", "INDEXED BY task_executions_available");
+        let plan: Vec<SqlitePlan> = diesel::sql_query(format!("EXPLAIN QUERY PLAN {statement}"))
+            .load(&mut connection)
+            .unwrap();
+        let plan: Vec<String> = plan.into_iter().map(|row| row.detail).collect();
+        assert!(plan.iter().any(|line| line.contains(index)), "{statement}\n{plan:?}");
+        let sorts = plan.iter().any(|line| line.contains("TEMP B-TREE"));
+        assert!(!sorts, "{statement} sorts\n{plan:?}");
+    }
+    bench.store.close().await;
+}
+
+#[tokio::test]
+async fn postgres_serves_each_list_from_its_index() {
+    let bench = Bench::postgres().await;
+    let StoreLocation::Postgres(url) = &bench.options.location else { panic!() };
+    let mut connection = AsyncPgConnection::establish(url).await.unwrap();
+    // The tables are empty, where any plan is as good: what is asked is whether the index can.
+    let settings = "SET enable_seqscan = off; SET enable_sort = off; SET enable_bitmapscan = off";
+    connection.batch_execute(settings).await.unwrap();
+    for (statement, index) in SERVED {
+        let statement = statement
+            .replace("$NOW", "now()")
+            .replace("$CLAIM", "")
+            .replace("$AVAILABLE", "")
+            .replace("$UUID", "'00000000-0000-0000-0000-000000000000'");
+        let query = diesel::sql_query(format!("EXPLAIN {statement}"));
+        let plan: Vec<PostgresPlan> =
+            diesel_async::RunQueryDsl::load(query, &mut connection).await.unwrap();
+        let plan: Vec<String> = plan.into_iter().map(|row| row.line).collect();
+        assert!(plan.iter().any(|line| line.contains(index)), "{statement}\n{}", plan.join("\n"));
+        assert!(!plan.iter().any(|line| line.contains("Sort")), "{statement}\n{plan:?}");
+    }
+    drop(connection);
+    bench.store.close().await;
+}

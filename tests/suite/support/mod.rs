@@ -1,0 +1,3 @@
+//! What several rooms of the suite need.
+
+pub(crate) mod postgres;

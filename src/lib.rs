@@ -11,3 +11,5 @@ pub mod telemetry;
 
 pub mod store;
 pub mod supervision;
+
+pub mod tasks;

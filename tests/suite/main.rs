@@ -8,3 +8,5 @@ mod store;
 mod supervision;
 #[cfg(test)]
 mod support;
+#[cfg(test)]
+mod tasks;

@@ -1,0 +1,275 @@
+//! Everything that tasks run with, built once at start, and the one entrance to run them.
+
+use std::io;
+use std::net::SocketAddr;
+use std::panic::AssertUnwindSafe;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+
+use super::conductor::{self, ConductorClient, ConductorSettings};
+use super::control::TaskControl;
+use super::egress::EgressPolicy;
+use super::function::{self, FunctionPool, FunctionRegistry, FunctionServices};
+use super::http::{self, Outbound};
+use super::outcome::{Outcome, TaskContext, TaskSink};
+use super::shell::progress::ProgressFile;
+use super::shell::{self, Listener};
+use crate::clock::Clock;
+use crate::domain::task::Task;
+
+/// The ceilings of what tasks may produce.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// Bytes kept of each of a command's streams, head and tail together.
+    pub output_bytes: usize,
+    /// Bytes of one line of output that are passed to the sink.
+    pub line_bytes: usize,
+    /// Bytes of lines of one stream that are passed to the sink.
+    pub log_bytes: usize,
+    /// The wait between TERM and KILL of a command that does not say.
+    pub grace: Duration,
+    /// Bytes kept of an HTTP answer's body.
+    pub body_bytes: usize,
+    /// Functions that run at the same time; more of them wait.
+    pub functions: usize,
+    /// The most processes that the server's user may have while a command runs
+    /// (`RLIMIT_NPROC`: it counts all of the user's, and does not bind root).
+    pub processes: Option<u64>,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            output_bytes: 1024 * 1024,
+            line_bytes: 8 * 1024,
+            log_bytes: 8 * 1024 * 1024,
+            grace: Duration::from_secs(5),
+            body_bytes: 1024 * 1024,
+            functions: 256,
+            processes: None,
+        }
+    }
+}
+
+/// What the configuration says about tasks.
+#[derive(Clone, Debug)]
+pub struct TaskSettings {
+    /// The program that is started as shim: this very binary.
+    pub shim: PathBuf,
+    /// Where progress files live, in a folder `progress` of its own.
+    pub data_dir: PathBuf,
+    /// PATH, HOME, LANG and TZ as commands see them.
+    pub base_environment: Vec<(String, String)>,
+    /// The ceilings.
+    pub limits: Limits,
+    /// Which addresses tasks may reach.
+    pub egress: EgressPolicy,
+    /// The conductor; without one, conductor tasks fail for good.
+    pub conductor: Option<ConductorSettings>,
+}
+
+impl TaskSettings {
+    /// The defaults, with progress files under `data_dir`.
+    #[must_use]
+    pub fn new(data_dir: PathBuf) -> Self {
+        let path = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+        Self {
+            // Not the path of the file: an upgrade in place must not change what runs.
+            shim: PathBuf::from("/proc/self/exe"),
+            data_dir,
+            base_environment: [("PATH", path), ("HOME", "/"), ("LANG", "C.UTF-8"), ("TZ", "UTC")]
+                .map(|(name, value)| (name.to_owned(), value.to_owned()))
+                .to_vec(),
+            limits: Limits::default(),
+            egress: EgressPolicy::default(),
+            conductor: None,
+        }
+    }
+}
+
+/// Why tasks cannot be run at all.
+#[derive(Debug, thiserror::Error)]
+pub enum TaskSetupError {
+    /// The folder of the progress files cannot be used.
+    #[error("the folder {0} cannot be used: {1}")]
+    Directory(PathBuf, #[source] io::Error),
+    /// The threads of the functions cannot be started.
+    #[error("the threads of functions cannot be started: {0}")]
+    Threads(#[source] io::Error),
+}
+
+/// What tasks run with. Shared by all of them; made once at start.
+pub struct TaskEnvironment {
+    settings: TaskSettings,
+    progress_directory: PathBuf,
+    functions: FunctionRegistry,
+    services: OnceLock<Arc<dyn FunctionServices>>,
+    pool: FunctionPool,
+    outbound: Outbound,
+    own_listeners: Arc<ArcSwap<Vec<SocketAddr>>>,
+    conductor: Option<ConductorClient>,
+    clock: Clock,
+}
+
+impl TaskEnvironment {
+    /// Makes the folder for progress files (and empties it of an earlier run's) and the threads
+    /// for functions.
+    ///
+    /// # Errors
+    /// When either cannot be had.
+    pub fn new(
+        settings: TaskSettings,
+        functions: FunctionRegistry,
+        clock: Clock,
+    ) -> Result<Self, TaskSetupError> {
+        let progress_directory = settings.data_dir.join("progress");
+        // Absolute, for tasks run in folders of their own.
+        let progress_directory = empty_directory(&progress_directory)
+            .map_err(|error| TaskSetupError::Directory(progress_directory.clone(), error))?;
+        let pool =
+            FunctionPool::start(settings.limits.functions).map_err(TaskSetupError::Threads)?;
+        let own_listeners = Arc::new(ArcSwap::default());
+        let outbound = Outbound::new(
+            settings.egress.clone(),
+            Arc::clone(&own_listeners),
+            settings.limits.body_bytes,
+        );
+        let conductor = settings
+            .conductor
+            .clone()
+            .map(|settings| ConductorClient::new(settings, outbound.trusting()));
+        Ok(Self {
+            settings,
+            progress_directory,
+            functions,
+            services: OnceLock::new(),
+            pool,
+            outbound,
+            own_listeners,
+            conductor,
+            clock,
+        })
+    }
+
+    /// Names the addresses that the server itself listens on, which tasks may not reach.
+    pub fn set_own_listeners(&self, listeners: Vec<SocketAddr>) {
+        self.own_listeners.store(Arc::new(listeners));
+    }
+
+    /// Gives functions the services of the runtime, which is built after this. The first call
+    /// counts; until then functions that need services fail and are tried again.
+    pub fn install_services(&self, services: Arc<dyn FunctionServices>) {
+        drop(self.services.set(services));
+    }
+
+    /// The registered functions.
+    #[must_use]
+    pub const fn functions(&self) -> &FunctionRegistry {
+        &self.functions
+    }
+
+    /// The conductor's client, if one is configured.
+    #[must_use]
+    pub const fn conductor(&self) -> Option<&ConductorClient> {
+        self.conductor.as_ref()
+    }
+
+    /// The timeout of `task` when neither its config nor its schedule sets one: a function's own,
+    /// else the type's.
+    #[must_use]
+    pub fn default_timeout(&self, task: &Task) -> Duration {
+        match task {
+            Task::Function(call) => self.functions.timeout_of(&call.name),
+            _ => None,
+        }
+        .unwrap_or_else(|| task.default_timeout())
+    }
+
+    /// Runs `task` to its end. Must be awaited on a current-thread tokio runtime with a
+    /// `LocalSet` (an actix arbiter is one); the future is not `Send`, as HTTP clients are not.
+    ///
+    /// Dropping it ends the task as if the server had gone. A handler's panic is an outcome; a
+    /// panic of this code is caught too and is the outcome `failed` with kind `panic`.
+    pub async fn run(
+        &self,
+        task: &Task,
+        context: TaskContext,
+        control: TaskControl,
+        sink: Arc<dyn TaskSink>,
+    ) -> Outcome {
+        let running = self.dispatch(task, &context, &control, sink);
+        match futures_util::FutureExt::catch_unwind(AssertUnwindSafe(running)).await {
+            Ok(outcome) => outcome,
+            Err(panic) => Outcome::failed(function::panic_error(panic.as_ref())),
+        }
+    }
+
+    async fn dispatch(
+        &self,
+        task: &Task,
+        context: &TaskContext,
+        control: &TaskControl,
+        sink: Arc<dyn TaskSink>,
+    ) -> Outcome {
+        // Boxed, so that a function, the cheapest of them, does not carry the size of the others.
+        match task {
+            Task::Shell(task) => {
+                let limits = self.settings.limits.clone();
+                let listener = Listener { sink, clock: self.clock.clone(), limits };
+                Box::pin(shell::run(self, task, context, control, listener)).await
+            }
+            Task::Http(task) => {
+                Box::pin(http::run(&self.outbound, &self.clock, task, context, control)).await
+            }
+            Task::Conductor(task) => {
+                Box::pin(conductor::run(self.conductor.as_ref(), task, context, control)).await
+            }
+            Task::Function(task) => function::run(self, task, context, control, sink).await,
+        }
+    }
+
+    pub(super) fn shim(&self) -> &Path {
+        &self.settings.shim
+    }
+
+    pub(super) const fn limits(&self) -> &Limits {
+        &self.settings.limits
+    }
+
+    pub(super) fn base_environment(&self) -> &[(String, String)] {
+        &self.settings.base_environment
+    }
+
+    pub(super) const fn clock(&self) -> &Clock {
+        &self.clock
+    }
+
+    pub(super) const fn pool(&self) -> &FunctionPool {
+        &self.pool
+    }
+
+    pub(super) const fn outbound(&self) -> &Outbound {
+        &self.outbound
+    }
+
+    pub(super) fn services(&self) -> Option<Arc<dyn FunctionServices>> {
+        self.services.get().cloned()
+    }
+
+    pub(super) fn progress_file(&self, context: &TaskContext) -> io::Result<ProgressFile> {
+        let name = format!("{}.jsonl", context.execution_id);
+        ProgressFile::create(&self.progress_directory, &name)
+    }
+}
+
+/// Makes the folder if need be, empties it, and answers its absolute path.
+fn empty_directory(path: &Path) -> io::Result<PathBuf> {
+    std::fs::create_dir_all(path)?;
+    for entry in std::fs::read_dir(path)? {
+        std::fs::remove_file(entry?.path())?;
+    }
+    path.canonicalize()
+}

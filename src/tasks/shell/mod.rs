@@ -1,0 +1,310 @@
+//! Runs a shell task under a shim, from the server's side.
+//!
+//! The shim decides when the task is over; here its output is drained, its lines and progress are
+//! passed on, and cancel, drain and lease are told to the shim. A shim that does not do as it is
+//! told within its time is killed and what it left is hunted down, so a run always ends.
+
+pub(super) mod output;
+pub(super) mod progress;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use chrono::SecondsFormat;
+use serde_json::{Value, json};
+use tokio::io::{AsyncRead, AsyncReadExt};
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use self::output::{HeadAndTail, Lines};
+use self::progress::ProgressFile;
+use super::control::{StopReason, TaskControl, time_left};
+use super::environment::{Limits, TaskEnvironment};
+use super::outcome::{Cut, LogLine, LogStream, Outcome, OutcomeExtra, TaskContext, TaskSink};
+use super::shim::protocol::{Command, End, Report, Spec};
+use super::shim::{LOST_GRACE, Shimmed};
+use crate::clock::Clock;
+use crate::domain::task::{ShellTask, TaskError};
+
+/// How long output may keep coming after the last process is gone: a pipe's end may have been
+/// handed to a process outside of the tree.
+const DRAIN_LIMIT: Duration = Duration::from_secs(1);
+/// How much longer than planned a shim may take before it is taken for lost.
+const SHIM_MARGIN: Duration = Duration::from_secs(3);
+/// How often the progress file is looked at.
+const PROGRESS_EVERY: Duration = Duration::from_millis(250);
+/// How much is read from a pipe at once.
+const CHUNK: usize = 64 * 1024;
+
+static WARNED_OF_ROOT: AtomicBool = AtomicBool::new(false);
+
+/// What the streams of a task held.
+struct Captured {
+    stdout: HeadAndTail,
+    stderr: HeadAndTail,
+}
+
+/// Where lines of output go.
+#[derive(Clone)]
+pub(super) struct Listener {
+    pub(super) sink: Arc<dyn TaskSink>,
+    pub(super) clock: Clock,
+    pub(super) limits: Limits,
+}
+
+impl Listener {
+    pub(super) fn log(&self, stream: LogStream, text: String) {
+        self.sink.log(LogLine { stream, at: self.clock.now(), text });
+    }
+}
+
+/// Runs `task`; the answer comes when no process of it is alive.
+pub(super) async fn run(
+    environment: &TaskEnvironment,
+    task: &ShellTask,
+    context: &TaskContext,
+    control: &TaskControl,
+    listener: Listener,
+) -> Outcome {
+    warn_of_root();
+    let progress = match environment.progress_file(context) {
+        Ok(progress) => progress,
+        Err(error) => return internal("the progress file could not be made", &error),
+    };
+    let mark = format!("CARILLON_EXECUTION_ID={}", context.execution_id);
+    // Before the plan, so that no later change of the lease is missed.
+    let lease = control.lease();
+    let spec = plan(environment, task, context, *lease.borrow(), &progress);
+    let started = Shimmed::start(environment.shim(), &spec, Some(mark)).await;
+    let (shimmed, pipes) = match started {
+        Ok(started) => started,
+        Err(error) => return internal("the command's shim could not be started", &error),
+    };
+    let (over, is_over) = watch::channel(false);
+    let watchdog = Duration::from_millis(spec.grace_ms) + SHIM_MARGIN;
+    let supervised = async {
+        let plan = Supervised { control, lease, timeout: context.timeout, watchdog };
+        let ended = supervise(shimmed, plan).await;
+        over.send_replace(true);
+        ended
+    };
+    let limits = &environment.limits();
+    let ((report, cut, swept), stdout, stderr, ()) = tokio::join!(
+        supervised,
+        capture(pipes.stdout, LogStream::Stdout, &listener, limits.output_bytes, is_over.clone()),
+        capture(pipes.stderr, LogStream::Stderr, &listener, limits.output_bytes, is_over.clone()),
+        follow_progress(progress, &listener, is_over),
+    );
+    conclude(report, cut, swept, &Captured { stdout, stderr })
+}
+
+fn warn_of_root() {
+    if rustix::process::geteuid().is_root() && !WARNED_OF_ROOT.swap(true, Ordering::Relaxed) {
+        tracing::warn!("shell tasks run as root; run the server as a user of its own");
+    }
+}
+
+fn internal(what: &str, error: &std::io::Error) -> Outcome {
+    Outcome::failed(TaskError::new("internal", format!("{what}: {error}")))
+}
+
+/// Writes down what the shim is to run.
+fn plan(
+    environment: &TaskEnvironment,
+    task: &ShellTask,
+    context: &TaskContext,
+    lease: Option<Instant>,
+    progress: &ProgressFile,
+) -> Spec {
+    let (program, args) = match &task.args {
+        Some(args) => (task.command.clone(), args.clone()),
+        None => ("/bin/sh".to_owned(), vec!["-c".to_owned(), task.command.clone()]),
+    };
+    let mut env = environment.base_environment().to_vec();
+    env.extend(task.env.iter().cloned());
+    env.extend(variables(context));
+    env.push(("CARILLON_PROGRESS_FILE".to_owned(), progress.path().display().to_string()));
+    Spec {
+        program,
+        args,
+        cwd: task.cwd.clone(),
+        env,
+        grace_ms: task.grace_ms.unwrap_or_else(|| milliseconds(environment.limits().grace)),
+        timeout_ms: Some(milliseconds(context.timeout)),
+        lease_ms: lease.map(|until| milliseconds(time_left(until))),
+        process_limit: environment.limits().processes,
+    }
+}
+
+/// What a task is told about itself.
+fn variables(context: &TaskContext) -> Vec<(String, String)> {
+    let scheduled_at = context.scheduled_at.to_rfc3339_opts(SecondsFormat::Millis, true);
+    let mut variables = vec![
+        ("CARILLON_EXECUTION_ID".to_owned(), context.execution_id.to_string()),
+        ("CARILLON_CHAIN_ID".to_owned(), context.chain_id.to_string()),
+        ("CARILLON_ATTEMPT".to_owned(), context.attempt.to_string()),
+        ("CARILLON_SCHEDULED_AT".to_owned(), scheduled_at),
+        ("CARILLON_FENCING_TOKEN".to_owned(), context.fencing_token.to_string()),
+    ];
+    let schedule =
+        context.schedule_id.map(|id| ("CARILLON_SCHEDULE_ID".to_owned(), id.to_string()));
+    let trace = context.traceparent.clone().map(|trace| ("TRACEPARENT".to_owned(), trace));
+    variables.extend(schedule.into_iter().chain(trace));
+    variables
+}
+
+pub(super) fn milliseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// How a shim is steered.
+pub(super) struct Supervised<'a> {
+    pub(super) control: &'a TaskControl,
+    pub(super) lease: watch::Receiver<Option<Instant>>,
+    pub(super) timeout: Duration,
+    /// How much longer than asked the shim may take.
+    pub(super) watchdog: Duration,
+}
+
+/// Steers the shim until it has reported or is lost. Answers with its report, the reason for which
+/// the task was cut off here, and how many processes had to be killed without the shim.
+pub(super) async fn supervise(
+    mut shimmed: Shimmed,
+    plan: Supervised<'_>,
+) -> (Option<Report>, Option<Cut>, u32) {
+    let mut line = Vec::new();
+    let mut cut = None;
+    let Supervised { control, mut lease, timeout, watchdog } = plan;
+    let mut patience = Instant::now() + timeout + watchdog;
+    let report = loop {
+        tokio::select! {
+            report = shimmed.report(&mut line) => break report,
+            reason = control.stopped(), if cut.is_none() => {
+                let (command, why) = match reason {
+                    StopReason::Cancel => (Command::Cancel, Cut::Cancel),
+                    StopReason::Interrupt => (Command::Interrupt, Cut::Interrupt),
+                };
+                shimmed.tell(command).await;
+                cut = Some(why);
+                patience = patience.min(Instant::now() + watchdog);
+            }
+            Ok(()) = lease.changed() => {
+                let until = *lease.borrow_and_update();
+                if let Some(until) = until {
+                    shimmed.tell(Command::Lease { left_ms: milliseconds(time_left(until)) }).await;
+                }
+            }
+            // The shim ends the task by itself; this is for one that does not.
+            () = control.lease_lost(), if cut != Some(Cut::Lease) => {
+                cut = Some(Cut::Lease);
+                patience = patience.min(Instant::now() + LOST_GRACE + SHIM_MARGIN);
+            }
+            () = tokio::time::sleep_until(patience) => {
+                cut = cut.or(Some(Cut::Timeout));
+                shimmed.kill_shim();
+                patience = Instant::now() + watchdog;
+            }
+        }
+    };
+    let swept = shimmed.finish(report.is_some()).await;
+    (report, cut, swept)
+}
+
+/// Drains a pipe to its end, or until a while after the task is over.
+pub(super) async fn capture(
+    mut pipe: impl AsyncRead + Unpin,
+    stream: LogStream,
+    listener: &Listener,
+    keep: usize,
+    mut is_over: watch::Receiver<bool>,
+) -> HeadAndTail {
+    let mut kept = HeadAndTail::new(keep);
+    let mut lines = Lines::new(listener.limits.line_bytes, listener.limits.log_bytes);
+    let mut each = |text| listener.log(stream, text);
+    let closing = async {
+        drop(is_over.wait_for(|over| *over).await);
+        tokio::time::sleep(DRAIN_LIMIT).await;
+    };
+    tokio::pin!(closing);
+    let mut chunk = Vec::with_capacity(CHUNK);
+    loop {
+        chunk.clear();
+        let read = tokio::select! {
+            read = pipe.read_buf(&mut chunk) => read,
+            () = &mut closing => break,
+        };
+        match read {
+            Ok(0) | Err(_) => break,
+            Ok(_) => {
+                kept.push(&chunk);
+                if lines.push(&chunk, &mut each) {
+                    let text = format!("no more lines of {} are logged", stream.name());
+                    listener.log(LogStream::System, text);
+                }
+            }
+        }
+    }
+    lines.finish(&mut each);
+    kept
+}
+
+async fn follow_progress(
+    mut file: ProgressFile,
+    listener: &Listener,
+    mut is_over: watch::Receiver<bool>,
+) {
+    let mut pass_on = || {
+        if let Some(progress) = file.read() {
+            listener.sink.progress(progress);
+        }
+    };
+    while tokio::time::timeout(PROGRESS_EVERY, is_over.wait_for(|over| *over)).await.is_err() {
+        pass_on();
+    }
+    pass_on();
+}
+
+/// Turns what the shim reported into an outcome.
+fn conclude(report: Option<Report>, cut: Option<Cut>, swept: u32, captured: &Captured) -> Outcome {
+    let Some(report) = report else {
+        let extra = OutcomeExtra { killed: swept, ..OutcomeExtra::default() };
+        let result = Some(result_of(None, captured));
+        if let Some(cut) = cut {
+            return cut.outcome(result, extra);
+        }
+        let error = TaskError::new("internal", "the command's shim was killed");
+        return Outcome::Failed { error, result, extra };
+    };
+    let extra = OutcomeExtra { killed: report.killed, ..OutcomeExtra::default() };
+    let result = result_of(report.exit_code, captured);
+    let error = match (report.end, report.exit_code, report.signal) {
+        (End::Timeout, ..) => return Cut::Timeout.outcome(Some(result), extra),
+        (End::Cancel, ..) => return Cut::Cancel.outcome(Some(result), extra),
+        (End::Interrupt, ..) => return Cut::Interrupt.outcome(Some(result), extra),
+        (End::Lease | End::ServerLost, ..) => return Cut::Lease.outcome(Some(result), extra),
+        (End::NotStarted, ..) => {
+            let fault = report.fault.map_or_else(
+                || TaskError::new("internal", "the command could not be started"),
+                |fault| TaskError::new(fault.kind, fault.message),
+            );
+            return Outcome::Failed { error: fault, result: None, extra };
+        }
+        (End::Exited, Some(0), _) => return Outcome::Completed { result, extra },
+        (End::Exited, Some(code), _) => TaskError::exit_code(code),
+        (End::Exited, None, Some(signal)) => {
+            TaskError::new("signal", format!("the command was ended by signal {signal}"))
+        }
+        (End::Exited, None, None) => TaskError::new("internal", "the command left no status"),
+    };
+    Outcome::Failed { error, result: Some(result), extra }
+}
+
+fn result_of(exit_code: Option<i32>, captured: &Captured) -> Value {
+    json!({
+        "exitCode": exit_code,
+        "stdout": captured.stdout.text(),
+        "stderr": captured.stderr.text(),
+        "truncated": captured.stdout.missing() > 0 || captured.stderr.missing() > 0,
+    })
+}

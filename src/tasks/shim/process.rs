@@ -1,0 +1,170 @@
+//! The server's side of a shim: start it, speak to it, and never leave it or its tree behind.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream as StdUnixStream;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Child, Command as StdCommand, Stdio};
+
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+use tokio::net::UnixStream;
+use tokio::net::unix::pipe;
+use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
+
+use super::protocol::{Command, Report, Spec};
+use super::stray::{self, LostShim};
+
+/// A started shim whose task runs, and the pipes of the task.
+///
+/// Dropping it ends the task: the shim sees the end of its socket, and a thread of its own waits
+/// for it and for what it may have left.
+pub(crate) struct Shimmed {
+    link: Option<Link>,
+    reaper: Reaper,
+}
+
+struct Link {
+    reader: BufReader<OwnedReadHalf>,
+    writer: OwnedWriteHalf,
+}
+
+/// The read ends of the task's standard output and standard error.
+pub(crate) struct Pipes {
+    pub(crate) stdout: pipe::Receiver,
+    pub(crate) stderr: pipe::Receiver,
+}
+
+/// Waits for the shim's process, on a thread that may block.
+struct Reaper {
+    child: Option<Child>,
+    ticket: u64,
+    mark: Option<String>,
+}
+
+struct Started {
+    child: Child,
+    ticket: u64,
+    socket: StdUnixStream,
+    stdout: OwnedFd,
+    stderr: OwnedFd,
+}
+
+impl Shimmed {
+    /// Starts `shim` (the program's own binary) on `spec`. The processes of the task can later be
+    /// known by `mark`, an entry of their environment.
+    ///
+    /// # Errors
+    /// When the machine gives no process, pipe or socket.
+    pub(crate) async fn start(
+        shim: &Path,
+        spec: &Spec,
+        mark: Option<String>,
+    ) -> io::Result<(Self, Pipes)> {
+        let path = shim.to_owned();
+        // Starting a process takes up to a millisecond: too long for a thread that others share.
+        let started = tokio::task::spawn_blocking(move || start_shim(&path)).await??;
+        let reaper = Reaper { child: Some(started.child), ticket: started.ticket, mark };
+        started.socket.set_nonblocking(true)?;
+        let (reader, writer) = UnixStream::from_std(started.socket)?.into_split();
+        let link = Link { reader: BufReader::new(reader), writer };
+        let mut shimmed = Self { link: Some(link), reaper };
+        let pipes = Pipes {
+            stdout: pipe::Receiver::from_owned_fd(started.stdout)?,
+            stderr: pipe::Receiver::from_owned_fd(started.stderr)?,
+        };
+        shimmed.send(&serde_json::to_vec(spec)?).await?;
+        Ok((shimmed, pipes))
+    }
+
+    /// Tells the shim something; a shim that is gone is noticed by [`Shimmed::report`].
+    pub(crate) async fn tell(&mut self, command: Command) {
+        if let Ok(line) = serde_json::to_vec(&command) {
+            drop(self.send(&line).await);
+        }
+    }
+
+    async fn send(&mut self, line: &[u8]) -> io::Result<()> {
+        let Some(link) = self.link.as_mut() else { return Ok(()) };
+        let mut line = line.to_vec();
+        line.push(b'\n');
+        link.writer.write_all(&line).await
+    }
+
+    /// Waits for the shim's report; `None` when it went away without one. May be dropped and
+    /// called again: `line` keeps what was read.
+    pub(crate) async fn report(&mut self, line: &mut Vec<u8>) -> Option<Report> {
+        let link = self.link.as_mut()?;
+        drop(link.reader.read_until(b'\n', line).await);
+        serde_json::from_slice(line).ok()
+    }
+
+    /// Ends the shim itself, which did not do as it was told.
+    pub(crate) fn kill_shim(&mut self) {
+        if let Some(child) = self.reaper.child.as_mut() {
+            drop(child.kill());
+        }
+    }
+
+    /// Waits until the shim's process is gone and, when it went without a report, until what it
+    /// left is gone too. Returns how many processes had to be killed here.
+    pub(crate) async fn finish(mut self, reported: bool) -> u32 {
+        self.link = None;
+        let mut reaper = self.reaper.take();
+        tokio::task::spawn_blocking(move || reaper.reap(reported)).await.unwrap_or_default()
+    }
+}
+
+impl Drop for Reaper {
+    fn drop(&mut self) {
+        if let Some(child) = self.child.take() {
+            let (ticket, mark) = (self.ticket, self.mark.take());
+            let name = "carillon-reaper".to_owned();
+            let reap = move || Self { child: Some(child), ticket, mark }.reap(false);
+            let spawned = std::thread::Builder::new().name(name).spawn(reap);
+            if let Err(error) = spawned {
+                tracing::error!(%error, "an abandoned task is not waited for");
+            }
+        }
+    }
+}
+
+impl Reaper {
+    /// Moves the duty to wait to the answer.
+    fn take(&mut self) -> Self {
+        Self { child: self.child.take(), ticket: self.ticket, mark: self.mark.take() }
+    }
+
+    /// Blocks until the shim is gone; sweeps after it if it may have left something.
+    fn reap(&mut self, reported: bool) -> u32 {
+        let Some(mut child) = self.child.take() else { return 0 };
+        let raw = i32::try_from(child.id()).unwrap_or_default();
+        let status = child.wait();
+        stray::forget_shim(raw, self.ticket);
+        // A shim that exits by itself has seen its tree end.
+        if reported || status.is_ok_and(|status| status.success()) {
+            return 0;
+        }
+        LostShim { pid: raw, mark: self.mark.as_deref() }.sweep()
+    }
+}
+
+fn start_shim(path: &Path) -> io::Result<Started> {
+    let (socket, theirs) = StdUnixStream::pair()?;
+    let _filed = stray::STARTING.read();
+    let mut child = StdCommand::new(path)
+        .arg0("carillon")
+        .arg(super::ARGUMENT)
+        .env_clear()
+        .stdin(OwnedFd::from(theirs))
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()?;
+    let ticket = stray::file_shim(i32::try_from(child.id()).unwrap_or_default());
+    match (child.stdout.take(), child.stderr.take()) {
+        (Some(stdout), Some(stderr)) => {
+            Ok(Started { child, ticket, socket, stdout: stdout.into(), stderr: stderr.into() })
+        }
+        _ => Err(io::Error::other("the shim has no pipes")),
+    }
+}

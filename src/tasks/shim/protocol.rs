@@ -1,0 +1,75 @@
+//! What server and shim say to each other over the shim's standard input, a socket pair.
+//!
+//! Lines of JSON. The server sends one [`Spec`], then [`Command`]s; the shim answers with one
+//! [`Report`] when nothing of the task is alive, and exits. The end of the server's side means
+//! that the server is gone.
+
+use serde::{Deserialize, Serialize};
+
+/// What to run. Travels over the socket and not as arguments, which every user could read.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Spec {
+    pub(crate) program: String,
+    pub(crate) args: Vec<String>,
+    pub(crate) cwd: Option<String>,
+    /// The whole environment of the task.
+    pub(crate) env: Vec<(String, String)>,
+    /// The wait between TERM and KILL.
+    pub(crate) grace_ms: u64,
+    /// The longest run, if limited.
+    pub(crate) timeout_ms: Option<u64>,
+    /// What is left of the lease, if there is one.
+    pub(crate) lease_ms: Option<u64>,
+    /// The most processes that the user may have (`RLIMIT_NPROC`), if limited.
+    pub(crate) process_limit: Option<u64>,
+}
+
+/// What the server asks of a shim whose task runs.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+#[serde(tag = "do", rename_all = "snake_case")]
+pub(crate) enum Command {
+    /// End the task: it was cancelled.
+    Cancel,
+    /// End the task: the server is drained.
+    Interrupt,
+    /// The lease now lasts this much longer, counted from the receipt.
+    Lease { left_ms: u64 },
+}
+
+/// Why the task ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum End {
+    /// Its main process ended by itself.
+    Exited,
+    /// It could not be started.
+    NotStarted,
+    /// It ran past its timeout.
+    Timeout,
+    /// It was cancelled.
+    Cancel,
+    /// The server was drained.
+    Interrupt,
+    /// The lease ran out.
+    Lease,
+    /// The server went away.
+    ServerLost,
+}
+
+/// How a task could not be started: a kind of `TaskError` and a sentence.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct StartFault {
+    pub(crate) kind: String,
+    pub(crate) message: String,
+}
+
+/// How the task ended; sent when no process of it is alive.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Report {
+    pub(crate) end: End,
+    pub(crate) exit_code: Option<i32>,
+    pub(crate) signal: Option<i32>,
+    /// How many processes had to be ended.
+    pub(crate) killed: u32,
+    pub(crate) fault: Option<StartFault>,
+}

@@ -1,0 +1,257 @@
+//! The shim's life: start the task, wait, end whatever is left of it, report.
+//!
+//! One thread, no runtime. Everything that can happen wakes one `poll`: a line or the end of the
+//! server's side, a child's end (through a signal handler that writes a byte), a deadline.
+//! The task is over when the shim has no child left: as a subreaper it inherits every orphan of
+//! the tree, so "no child" means "no descendant".
+
+use std::collections::HashSet;
+use std::io::{self, Read};
+use std::os::unix::net::UnixStream;
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+use rustix::process::{Pid, Signal, WaitOptions, WaitStatus, getpid, wait};
+
+use super::LOST_GRACE;
+use super::protocol::{Command, End, Report, Spec};
+use super::tree::{self, Process, Stat};
+
+/// How long the processes that a finished task left behind may take to end after TERM.
+const LEFTOVER_GRACE: Duration = Duration::from_secs(1);
+/// The first wait before the tree is looked at again while it is being ended; it doubles, for a
+/// look reads all of `/proc`.
+const LOOK_FIRST: Duration = Duration::from_millis(10);
+/// The longest wait before the tree is looked at again while it is being ended.
+const LOOK_LIMIT: Duration = Duration::from_millis(100);
+/// The longest wait without a look at the clock: a machine that slept is noticed within it.
+const CLOCK_SLICE: Duration = Duration::from_secs(1);
+/// The longest line that the server may send.
+const LINE_LIMIT: usize = 16 * 1024 * 1024;
+
+/// The server's side of the socket, cut into lines.
+pub(super) struct Control {
+    socket: UnixStream,
+    buffer: Vec<u8>,
+    closed: bool,
+}
+
+impl Control {
+    pub(super) const fn new(socket: UnixStream) -> Self {
+        Self { socket, buffer: Vec::new(), closed: false }
+    }
+
+    /// Waits for the first line; `None` when the server went away before it was whole.
+    pub(super) fn first_line(&mut self) -> io::Result<Option<Vec<u8>>> {
+        loop {
+            if let Some(line) = self.take_line() {
+                self.socket.set_nonblocking(true)?;
+                return Ok(Some(line));
+            }
+            self.fill();
+            if self.closed || self.buffer.len() > LINE_LIMIT {
+                return Ok(None);
+            }
+        }
+    }
+
+    fn take_line(&mut self) -> Option<Vec<u8>> {
+        let end = self.buffer.iter().position(|byte| *byte == b'\n')?;
+        let mut line: Vec<u8> = self.buffer.drain(..=end).collect();
+        line.pop();
+        Some(line)
+    }
+
+    /// Reads once; notes the end of the server's side.
+    fn fill(&mut self) {
+        let mut chunk = [0; 16 * 1024];
+        match self.socket.read(&mut chunk) {
+            Ok(0) => self.closed = true,
+            Ok(count) => self.buffer.extend_from_slice(chunk.get(..count).unwrap_or_default()),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(_) => self.closed = true,
+        }
+    }
+
+    pub(super) fn socket(&self) -> &UnixStream {
+        &self.socket
+    }
+}
+
+/// A task that runs, and what can end it.
+pub(super) struct Watch {
+    control: Control,
+    /// Readable when a child has ended.
+    wake: UnixStream,
+    main: Pid,
+    main_status: Option<WaitStatus>,
+    timeout: Option<Instant>,
+    /// On the clock of [`since_boot`].
+    lease: Option<Duration>,
+    grace: Duration,
+}
+
+impl Watch {
+    pub(super) fn new(control: Control, wake: UnixStream, main: Pid, spec: &Spec) -> Self {
+        Self {
+            control,
+            wake,
+            main,
+            main_status: None,
+            timeout: spec
+                .timeout_ms
+                .and_then(|ms| Instant::now().checked_add(Duration::from_millis(ms))),
+            lease: spec.lease_ms.map(lease_end),
+            grace: Duration::from_millis(spec.grace_ms),
+        }
+    }
+
+    /// Waits for the end of the task, ends what is left of it, and tells how it went.
+    pub(super) fn run(mut self) -> (Control, Report) {
+        let end = self.wait_for_end();
+        let grace = match end {
+            End::Exited | End::NotStarted => LEFTOVER_GRACE.min(self.grace),
+            End::Lease | End::ServerLost => LOST_GRACE.min(self.grace),
+            End::Timeout | End::Cancel | End::Interrupt => self.grace,
+        };
+        let killed = self.end_tree(grace);
+        let report = Report {
+            end,
+            exit_code: self.main_status.and_then(WaitStatus::exit_status),
+            signal: self.main_status.and_then(WaitStatus::terminating_signal),
+            killed,
+            fault: None,
+        };
+        (self.control, report)
+    }
+
+    fn wait_for_end(&mut self) -> End {
+        loop {
+            self.reap();
+            // A task that has ended has ended, whatever was asked meanwhile.
+            if self.main_status.is_some() {
+                return End::Exited;
+            }
+            if let Some(end) = self.obey() {
+                return end;
+            }
+            let lease_left = self.lease_left();
+            if lease_left.is_zero() {
+                return End::Lease;
+            }
+            let timeout_left = self
+                .timeout
+                .map_or(Duration::MAX, |timeout| timeout.saturating_duration_since(Instant::now()));
+            if timeout_left.is_zero() {
+                return End::Timeout;
+            }
+            self.sleep(lease_left.min(timeout_left).min(CLOCK_SLICE));
+        }
+    }
+
+    /// What is left of the lease; very much without one.
+    fn lease_left(&self) -> Duration {
+        self.lease.map_or(Duration::MAX, |lease| lease.saturating_sub(since_boot()))
+    }
+
+    /// Takes the server's lines; answers with the end that they, or their end, demand.
+    fn obey(&mut self) -> Option<End> {
+        while let Some(line) = self.control.take_line() {
+            match serde_json::from_slice(&line) {
+                Ok(Command::Cancel) => return Some(End::Cancel),
+                Ok(Command::Interrupt) => return Some(End::Interrupt),
+                Ok(Command::Lease { left_ms }) => {
+                    self.lease = Some(lease_end(left_ms));
+                }
+                // Only a server of another build could say what we do not know.
+                Err(_) => return Some(End::ServerLost),
+            }
+        }
+        self.control.closed.then_some(End::ServerLost)
+    }
+
+    /// TERM (and CONT, for those that are stopped) to every descendant, then KILL until none is
+    /// left. Returns how many had to be told.
+    fn end_tree(&mut self, grace: Duration) -> u32 {
+        let mut kill_at = Instant::now() + grace;
+        let mut told: HashSet<Process> = HashSet::new();
+        let mut pause = LOOK_FIRST;
+        while self.reap() {
+            let now = Instant::now();
+            if now >= kill_at {
+                told.extend(tree::kill_all(living_descendants));
+            } else {
+                for stat in living_descendants() {
+                    if told.insert(stat.process) {
+                        tree::send(stat.process, Signal::TERM);
+                        tree::send(stat.process, Signal::CONT);
+                    }
+                }
+            }
+            let until_kill = kill_at.saturating_duration_since(now);
+            self.sleep(if until_kill.is_zero() { LOOK_FIRST } else { pause.min(until_kill) });
+            pause = (pause * 2).min(LOOK_LIMIT);
+            if self.obey() == Some(End::ServerLost) || self.lease_left().is_zero() {
+                kill_at = kill_at.min(now + LOST_GRACE);
+            }
+        }
+        u32::try_from(told.len()).unwrap_or(u32::MAX)
+    }
+
+    /// Takes the status of every child that has ended; says whether any child is left.
+    fn reap(&mut self) -> bool {
+        loop {
+            match wait(WaitOptions::NOHANG) {
+                Ok(Some((pid, status))) if pid == self.main => self.main_status = Some(status),
+                Ok(Some(_)) | Err(Errno::INTR) => {}
+                Ok(None) => return true,
+                Err(_) => return false,
+            }
+        }
+    }
+
+    /// Waits for `limit`, less if a child ends or the server speaks.
+    fn sleep(&mut self, limit: Duration) {
+        let timeout = Timespec::try_from(limit).ok();
+        let watch_control = !self.control.closed;
+        let mut both = [
+            PollFd::new(&self.wake, PollFlags::IN),
+            PollFd::new(self.control.socket(), PollFlags::IN),
+        ];
+        let count = if watch_control { 2 } else { 1 };
+        let polled = both.get_mut(..count).map(|fds| poll(fds, timeout.as_ref()));
+        let [wake, control] = both;
+        let (woken, spoken) = (!wake.revents().is_empty(), !control.revents().is_empty());
+        if matches!(polled, Some(Ok(_))) {
+            if woken {
+                let mut bytes = [0; 64];
+                while matches!(self.wake.read(&mut bytes), Ok(count) if count == bytes.len()) {}
+            }
+            if watch_control && spoken {
+                self.control.fill();
+            }
+        }
+    }
+}
+
+fn living_descendants() -> Vec<Stat> {
+    let own = HashSet::from([getpid().as_raw_nonzero().get()]);
+    tree::descendants(&tree::look_at_all(), &own).into_iter().filter(|stat| !stat.zombie).collect()
+}
+
+fn lease_end(left_ms: u64) -> Duration {
+    since_boot().saturating_add(Duration::from_millis(left_ms))
+}
+
+/// Time since the machine started, its sleep included: a lease goes on while a laptop is closed,
+/// and the usual monotonic clock does not. Exact to 10 ms. Where `/proc` does not tell, leases
+/// never end here, and the server's side enforces them alone.
+fn since_boot() -> Duration {
+    std::fs::read_to_string("/proc/uptime")
+        .ok()
+        .and_then(|text| text.split_ascii_whitespace().next()?.parse::<f64>().ok())
+        .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
+        .unwrap_or_default()
+}

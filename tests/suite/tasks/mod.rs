@@ -1,0 +1,8 @@
+//! Tasks as they really run: processes, sockets, threads.
+
+mod conductor;
+mod function;
+mod http;
+mod peer;
+mod shell;
+mod support;

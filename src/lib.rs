@@ -13,3 +13,5 @@ pub mod store;
 pub mod supervision;
 
 pub mod tasks;
+
+pub mod runtime;

@@ -1,0 +1,161 @@
+//! The executor: takes what waits and may run, up to its free slots.
+//!
+//! It claims in batches when work is announced, when a slot becomes free, when a waiting row's
+//! instant comes, and once an interval whatever was announced. What runs lives beside it (see
+//! `running`): a crash or restart of this actor ends no task, and the next generation adopts what
+//! runs, including rows that were claimed but never begun. `stop` stops claiming.
+
+pub mod launcher;
+pub mod logs;
+pub mod plan;
+pub mod running;
+mod worker;
+
+use std::time::Duration;
+
+use actix::{Actor, AsyncContext, Context, Handler, WrapFuture};
+
+use crate::runtime::executor::launcher::Launcher;
+use crate::runtime::wake::{Wake, Waker};
+use crate::store::{Store, StoreError, Topic};
+use crate::supervision::Vitals;
+
+/// The safety net: a lost announcement costs at most this.
+const TICK: Duration = Duration::from_secs(1);
+/// How often rows that were claimed but never begun are looked for.
+const ADOPT_EVERY: Duration = Duration::from_secs(5);
+/// How long a claim waits after the store failed.
+const STORE_RETRY: Duration = Duration::from_millis(250);
+
+/// The executor actor.
+pub struct Executor {
+    launcher: Launcher,
+    store: Store,
+    waker: Waker,
+    batch: usize,
+    generation: u64,
+    vitals: Vitals,
+}
+
+impl Executor {
+    /// An executor that claims at most `batch` rows a statement.
+    #[must_use]
+    pub fn new(launcher: Launcher, store: Store, batch: usize, vitals: Vitals) -> Self {
+        let generation = vitals.generation();
+        Self { launcher, store, waker: Waker::default(), batch, generation, vitals }
+    }
+}
+
+impl Actor for Executor {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        self.launcher.open(self.generation);
+        let work = Work {
+            launcher: self.launcher.clone(),
+            store: self.store.clone(),
+            waker: self.waker.clone(),
+            batch: self.batch,
+            vitals: self.vitals.clone(),
+        };
+        ctx.spawn(work.run().into_actor(self));
+    }
+}
+
+impl Drop for Executor {
+    fn drop(&mut self) {
+        // Also after a panic: nobody claims here until the next generation is up.
+        self.launcher.close(self.generation);
+    }
+}
+
+impl Handler<Wake> for Executor {
+    type Result = ();
+
+    fn handle(&mut self, _: Wake, _: &mut Self::Context) {
+        self.waker.wake();
+    }
+}
+
+struct Work {
+    launcher: Launcher,
+    store: Store,
+    waker: Waker,
+    batch: usize,
+    vitals: Vitals,
+}
+
+impl Work {
+    async fn run(self) {
+        let mut pending = self.store.changes(Topic::Pending);
+        let mut cancels = self.store.changes(Topic::Cancels);
+        let mut adopt_at = tokio::time::Instant::now();
+        loop {
+            let pass = self.pass(&mut adopt_at).await;
+            let wait = match pass {
+                Ok(wait) => {
+                    self.vitals.ready();
+                    wait
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "the executor waits for the store");
+                    STORE_RETRY
+                }
+            };
+            // A closed channel means that the store is being closed: the tick ends the wait.
+            tokio::select! {
+                _ = pending.changed() => {}
+                _ = cancels.changed() => {}
+                () = self.waker.woken() => {}
+                () = self.launcher.running().freed() => {}
+                () = tokio::time::sleep(wait) => {}
+            }
+        }
+    }
+
+    /// Claims until nothing more may be claimed; gives how long nothing will become due.
+    async fn pass(&self, adopt_at: &mut tokio::time::Instant) -> Result<Duration, StoreError> {
+        if !self.launcher.running().is_empty() {
+            self.cancel_requested().await?;
+        }
+        if *adopt_at <= tokio::time::Instant::now() {
+            self.adopt().await?;
+            *adopt_at = tokio::time::Instant::now() + ADOPT_EVERY;
+        }
+        loop {
+            let Some(ticket) = self.launcher.ticket(self.batch) else { return Ok(TICK) };
+            let wanted = ticket.claim.slots;
+            let rows = self.store.execution_claim(ticket.claim.clone()).await?;
+            let claimed = rows.len();
+            self.launcher.launch(rows, None);
+            ticket.give_back_quietly();
+            if claimed < wanted {
+                return self.until_next().await;
+            }
+        }
+    }
+
+    async fn until_next(&self) -> Result<Duration, StoreError> {
+        let Some(next) = self.store.execution_next_available().await? else { return Ok(TICK) };
+        let now = self.store.now().await?;
+        // Rounded up to the next millisecond, so that the claim never comes just too early.
+        let wait = (next - now).to_std().unwrap_or(Duration::ZERO) + Duration::from_millis(1);
+        Ok(wait.min(TICK))
+    }
+
+    async fn cancel_requested(&self) -> Result<(), StoreError> {
+        let boot_id = self.launcher.lease().claimant().boot_id;
+        for id in self.store.execution_list_cancel_requested(boot_id).await? {
+            self.launcher.cancel(id);
+        }
+        Ok(())
+    }
+
+    /// Begins rows that this node claimed but never began: the claim's answer was lost on its way.
+    async fn adopt(&self) -> Result<(), StoreError> {
+        let boot_id = self.launcher.lease().claimant().boot_id;
+        let rows = self.store.execution_list_running(boot_id).await?;
+        self.launcher.launch(rows, None);
+        Ok(())
+    }
+}

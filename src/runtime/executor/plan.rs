@@ -1,0 +1,78 @@
+//! What to write when a task ended: pure.
+
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use uuid::Uuid;
+
+use crate::domain::execution::{Execution, ExecutionError, ExecutionStatus};
+use crate::domain::recovery::{RecoveryLimits, TIMEOUT, plan_failure};
+use crate::domain::task::Task;
+use crate::store::Finish;
+use crate::tasks::Outcome;
+
+/// The timeout that applies: the task's own, else the schedule's, else the type's default.
+#[must_use]
+pub fn plan_timeout(task: &Task, row: &Execution) -> Duration {
+    let schedule = row.new.task.timeout_ms.and_then(|ms| u64::try_from(ms).ok());
+    task.timeout_ms().or(schedule).map_or_else(|| task.default_timeout(), Duration::from_millis)
+}
+
+/// The facts a [`Finish`] is planned from beside the row and the outcome.
+#[derive(Clone, Copy, Debug)]
+pub struct FinishFacts {
+    /// The boot id that holds the lease.
+    pub lease_owner: Uuid,
+    /// Limits of recovery.
+    pub limits: RecoveryLimits,
+    /// When it ended.
+    pub now: DateTime<Utc>,
+    /// Spreads the retry's delay, `0.0..1.0`.
+    pub random: f64,
+}
+
+/// The end of a running row, with what recovery does next.
+#[must_use]
+pub fn plan_finish(
+    row: &Execution,
+    outcome: Outcome,
+    timeout: Duration,
+    facts: FinishFacts,
+) -> Finish {
+    let (status, error, result, extra) = match outcome {
+        Outcome::Completed { result, extra } => {
+            (ExecutionStatus::Completed, None, Some(result), extra)
+        }
+        Outcome::Failed { error, result, extra } => {
+            (ExecutionStatus::Failed, Some(error), result, extra)
+        }
+        Outcome::Timeout { result, extra } => {
+            let message =
+                format!("the task ran longer than its timeout of {} ms", timeout.as_millis());
+            (ExecutionStatus::Timeout, Some(ExecutionError::new(TIMEOUT, message)), result, extra)
+        }
+        Outcome::Cancelled { result, extra } => (ExecutionStatus::Cancelled, None, result, extra),
+    };
+    let failure =
+        error.as_ref().map(|error| plan_failure(row, error, facts.limits, facts.now, facts.random));
+    Finish {
+        id: row.id,
+        lease_owner: facts.lease_owner,
+        status,
+        result,
+        error,
+        conductor_thread_id: extra.conductor_thread_id,
+        conductor_status: extra.conductor_status,
+        failure,
+    }
+}
+
+/// The same end without the result, for a result that the store refuses.
+#[must_use]
+pub fn without_result(mut finish: Finish) -> Finish {
+    finish.result = None;
+    if let Some(error) = &mut finish.error {
+        error.message = format!("{} (the message could not be stored)", error.kind);
+    }
+    finish
+}

@@ -1,0 +1,251 @@
+//! The running set: what this process runs, and how many more it may.
+//!
+//! It lives beside the executor actor and survives its generations, so a crash or restart of the
+//! actor ends no task: the next generation finds the set as it is. It guarantees that one row is
+//! begun at most once in this process, whoever hands it over and however often: an id that was
+//! begun is remembered past its end for longer than any stale read can be on its way.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use crate::tasks::TaskControl;
+
+/// How long the id of an ended execution is remembered.
+const REMEMBER_ENDED: Duration = Duration::from_secs(120);
+
+/// The running set; clones share it.
+#[derive(Clone)]
+pub struct RunningSet {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    slots: usize,
+    state: Mutex<State>,
+    /// Somebody freed a slot.
+    freed: Notify,
+    /// The set became empty.
+    emptied: Notify,
+}
+
+#[derive(Default)]
+struct State {
+    tasks: HashMap<i64, TaskControl>,
+    /// Slots promised to claims that are on their way to the store.
+    reserved: usize,
+    ended: HashMap<i64, Instant>,
+    ended_order: VecDeque<(Instant, i64)>,
+}
+
+impl State {
+    fn free(&self, slots: usize) -> usize {
+        slots.saturating_sub(self.tasks.len() + self.reserved)
+    }
+
+    fn forget_old(&mut self, now: Instant) {
+        while let Some((at, id)) = self.ended_order.front().copied() {
+            if now.duration_since(at) < REMEMBER_ENDED {
+                break;
+            }
+            self.ended_order.pop_front();
+            self.ended.remove(&id);
+        }
+    }
+}
+
+/// Slots promised to one claim; what is not used goes back when it is dropped.
+pub struct Reservation {
+    set: RunningSet,
+    count: usize,
+}
+
+impl Reservation {
+    /// How many slots are promised.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.count
+    }
+
+    /// Gives the slots back without waking whoever waits for one: for the executor, which would
+    /// wake itself for ever.
+    pub fn give_back_quietly(mut self) {
+        self.set.shared.state.lock().reserved -= std::mem::take(&mut self.count);
+    }
+}
+
+impl Drop for Reservation {
+    fn drop(&mut self) {
+        if self.count > 0 {
+            self.set.shared.state.lock().reserved -= self.count;
+            self.set.shared.freed.notify_one();
+        }
+    }
+}
+
+impl RunningSet {
+    /// An empty set of `slots` slots.
+    #[must_use]
+    pub fn new(slots: usize) -> Self {
+        Self {
+            shared: Arc::new(Shared {
+                slots,
+                state: Mutex::default(),
+                freed: Notify::new(),
+                emptied: Notify::new(),
+            }),
+        }
+    }
+
+    /// All slots, used or not.
+    #[must_use]
+    pub fn slots(&self) -> usize {
+        self.shared.slots
+    }
+
+    /// How many tasks run.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.shared.state.lock().tasks.len()
+    }
+
+    /// True when nothing runs.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Slots neither used nor promised.
+    #[must_use]
+    pub fn free(&self) -> usize {
+        self.shared.state.lock().free(self.shared.slots)
+    }
+
+    /// Promises up to `wanted` free slots; `None` when there is none.
+    #[must_use]
+    pub fn reserve(&self, wanted: usize) -> Option<Reservation> {
+        let mut state = self.shared.state.lock();
+        let count = state.free(self.shared.slots).min(wanted);
+        if count == 0 {
+            return None;
+        }
+        state.reserved += count;
+        drop(state);
+        Some(Reservation { set: self.clone(), count })
+    }
+
+    /// Enters a row that this node holds the lease of. False when it was entered before: then
+    /// somebody else begins or began it, and the caller must not.
+    #[must_use]
+    pub fn begin(&self, id: i64, control: TaskControl) -> bool {
+        let mut state = self.shared.state.lock();
+        if state.tasks.contains_key(&id) || state.ended.contains_key(&id) {
+            return false;
+        }
+        state.tasks.insert(id, control);
+        true
+    }
+
+    /// Takes out a row whose end is in the store (or whose lease is lost) and frees its slot.
+    pub fn end(&self, id: i64) {
+        let now = Instant::now();
+        let mut state = self.shared.state.lock();
+        if state.tasks.remove(&id).is_none() {
+            return;
+        }
+        state.ended.insert(id, now);
+        state.ended_order.push_back((now, id));
+        state.forget_old(now);
+        let empty = state.tasks.is_empty();
+        drop(state);
+        self.shared.freed.notify_one();
+        if empty {
+            self.shared.emptied.notify_waiters();
+        }
+    }
+
+    /// The control of a running task.
+    #[must_use]
+    pub fn control(&self, id: i64) -> Option<TaskControl> {
+        self.shared.state.lock().tasks.get(&id).cloned()
+    }
+
+    /// The controls of everything that runs.
+    #[must_use]
+    pub fn controls(&self) -> Vec<(i64, TaskControl)> {
+        self.shared.state.lock().tasks.iter().map(|(id, control)| (*id, control.clone())).collect()
+    }
+
+    /// Ends the wait for a free slot: something else that a claim needs has come.
+    pub fn nudge(&self) {
+        self.shared.freed.notify_one();
+    }
+
+    /// Waits until a slot may have become free.
+    pub async fn freed(&self) {
+        self.shared.freed.notified().await;
+    }
+
+    /// Waits until nothing runs.
+    pub async fn emptied(&self) {
+        loop {
+            let emptied = self.shared.emptied.notified();
+            if self.is_empty() {
+                return;
+            }
+            emptied.await;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_row_is_begun_once_even_after_it_ended() {
+        let set = RunningSet::new(2);
+        assert!(set.begin(1, TaskControl::new(None)));
+        assert!(!set.begin(1, TaskControl::new(None)));
+        set.end(1);
+        assert!(!set.begin(1, TaskControl::new(None)));
+        assert!(set.is_empty());
+    }
+
+    #[test]
+    fn slots_are_never_promised_twice() {
+        let set = RunningSet::new(3);
+        let first = set.reserve(2).unwrap();
+        let second = set.reserve(5).unwrap();
+        assert_eq!((first.count(), second.count()), (2, 1));
+        assert!(set.reserve(1).is_none());
+        drop(first);
+        assert_eq!(set.free(), 2);
+    }
+
+    #[tokio::test]
+    async fn only_slots_given_back_aloud_wake_who_waits() {
+        let set = RunningSet::new(2);
+        let woken = async |set: &RunningSet| {
+            tokio::select! {
+                biased;
+                () = set.freed() => true,
+                () = tokio::task::yield_now() => false,
+            }
+        };
+        set.reserve(2).unwrap().give_back_quietly();
+        assert_eq!(set.free(), 2);
+        assert!(!woken(&set).await);
+        drop(set.reserve(1));
+        assert!(woken(&set).await);
+    }
+
+    #[tokio::test]
+    async fn an_empty_set_is_empty_at_once() {
+        RunningSet::new(1).emptied().await;
+    }
+}

@@ -1,0 +1,103 @@
+//! What the runtime counts, one function a fact, so that a name and its labels stand in one place.
+
+use std::time::Duration;
+
+use metrics::{counter, gauge, histogram};
+
+use crate::clock::Timestamp;
+use crate::domain::execution::Execution;
+use crate::domain::schedule::LedgerRange;
+use crate::telemetry::names;
+
+/// An execution started here.
+pub fn execution_started(row: &Execution) {
+    let due = row.new.available_at.max(row.new.scheduled_at);
+    let wait = row.started_at.map_or(Duration::ZERO, |at| (at - due).to_std().unwrap_or_default());
+    histogram!(names::EXECUTION_QUEUE, "task_type" => row.new.task.task_type.clone()).record(wait);
+    if let Some(lateness) = row.lateness_ms.and_then(|ms| u64::try_from(ms).ok()) {
+        histogram!(names::SCHEDULE_TICK_SKEW).record(Duration::from_millis(lateness));
+    }
+}
+
+/// An execution ended here.
+pub fn execution_ended(task_type: &str, outcome: &'static str, took: Duration) {
+    counter!(names::EXECUTIONS, "task_type" => task_type.to_owned(), "outcome" => outcome)
+        .increment(1);
+    histogram!(names::EXECUTION_DURATION, "task_type" => task_type.to_owned(), "outcome" => outcome)
+        .record(took);
+}
+
+/// A result was dropped because the lease was lost.
+pub fn superseded() {
+    counter!(names::LEASE_SUPERSEDED).increment(1);
+}
+
+/// Rows of lost nodes were ended.
+pub fn leases_expired(count: usize) {
+    counter!(names::LEASE_EXPIRED).increment(count as u64);
+}
+
+/// Recovery started the next attempt after a failure of `kind`.
+pub fn retry_started(kind: &str) {
+    counter!(names::RETRIES, "kind" => kind.to_owned()).increment(1);
+}
+
+/// Planned instants went to the ledger.
+pub fn missed(ranges: &[LedgerRange]) {
+    for range in ranges {
+        counter!(names::SCHEDULE_MISSED, "reason" => range.reason.as_str())
+            .increment(u64::try_from(range.count).unwrap_or(0));
+    }
+}
+
+/// Planned instants went to the ledger because earlier runs were not over.
+pub fn overlapped(count: u64) {
+    counter!(names::SCHEDULE_MISSED, "reason" => "overlap").increment(count);
+}
+
+/// How far this node's clock is from the database's.
+pub fn clock_skew(ours: Timestamp, database: Timestamp) {
+    #[expect(clippy::cast_precision_loss, reason = "a skew of years is exact enough")]
+    let seconds = (ours - database).num_milliseconds() as f64 / 1000.0;
+    gauge!(names::CLOCK_SKEW).set(seconds);
+}
+
+/// An actor crashed (and is restarted within its limits).
+pub fn actor_crashed(path: &str, kind: &str) {
+    counter!(names::ACTOR_RESTARTS, "actor" => path.to_owned(), "kind" => kind.to_owned())
+        .increment(1);
+}
+
+/// Numbers that are read when somebody looks.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Gauges {
+    /// Tasks running here.
+    pub running: usize,
+    /// Executions that may be claimed.
+    pub ready: i64,
+    /// Dead letters in the queue.
+    pub dead_letters: i64,
+    /// Number of the newest event.
+    pub event_seq: i64,
+    /// Open sessions.
+    pub sessions: usize,
+}
+
+/// Sets the gauges.
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "a gauge is a float; these counts are far below 2^53"
+)]
+pub fn gauges(values: Gauges) {
+    gauge!(names::EXECUTIONS_RUNNING).set(values.running as f64);
+    gauge!(names::QUEUE_DEPTH).set(values.ready as f64);
+    gauge!(names::DLQ_DEPTH).set(values.dead_letters as f64);
+    gauge!(names::EVENT_SEQ).set(values.event_seq as f64);
+    gauge!(names::WS_CLIENTS).set(values.sessions as f64);
+}
+
+/// The mailbox of an actor: how many wait.
+pub fn mailbox(path: &str, depth: usize) {
+    #[expect(clippy::cast_precision_loss, reason = "a mailbox holds at most thousands")]
+    gauge!(names::MAILBOX_DEPTH, "actor" => path.to_owned()).set(depth as f64);
+}

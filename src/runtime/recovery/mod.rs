@@ -1,0 +1,198 @@
+//! Recovery: starts the retries that are due, and takes over what lost nodes left.
+//!
+//! What follows a failure is decided and stored in the transaction that ends the attempt (see
+//! `domain::recovery`); this actor only carries it out when its instant comes. So a crash, a
+//! restart and a cold start are one code path: the store says what is due.
+
+use std::time::Duration;
+
+use actix::{Actor, AsyncContext, Context, Handler, WrapFuture};
+use tokio::time::Instant;
+use uuid::Uuid;
+
+use crate::clock::Clock;
+use crate::domain::execution::{Execution, ExecutionError, ExecutionStatus};
+use crate::domain::recovery::{NODE_LOST, RecoveryLimits, next_attempt, plan_failure};
+use crate::runtime::executor::launcher::Launcher;
+use crate::runtime::meter;
+use crate::runtime::wake::{Wake, Waker};
+use crate::store::{Finish, FinishResult, RetryStart, Store, StoreError, Topic};
+use crate::supervision::Vitals;
+
+/// How long a pass waits after the store failed.
+const STORE_RETRY: Duration = Duration::from_millis(250);
+
+/// What recovery is made of.
+#[derive(Clone)]
+pub struct RecoveryParts {
+    /// Where records live.
+    pub store: Store,
+    /// The clock.
+    pub clock: Clock,
+    /// Takes retries that may run here at once.
+    pub launcher: Launcher,
+    /// Limits of recovery.
+    pub limits: RecoveryLimits,
+    /// Records at most a pass.
+    pub batch: i64,
+    /// The safety net: a lost announcement costs at most this.
+    pub tick: Duration,
+}
+
+/// The recovery actor.
+pub struct Recovery {
+    parts: RecoveryParts,
+    waker: Waker,
+    vitals: Vitals,
+}
+
+impl Recovery {
+    /// Recovery over the store.
+    #[must_use]
+    pub fn new(parts: RecoveryParts, vitals: Vitals) -> Self {
+        Self { parts, waker: Waker::default(), vitals }
+    }
+}
+
+impl Actor for Recovery {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        let work = Work {
+            parts: self.parts.clone(),
+            waker: self.waker.clone(),
+            vitals: self.vitals.clone(),
+        };
+        ctx.spawn(work.run().into_actor(self));
+    }
+}
+
+impl Handler<Wake> for Recovery {
+    type Result = ();
+
+    fn handle(&mut self, _: Wake, _: &mut Self::Context) {
+        self.waker.wake();
+    }
+}
+
+struct Work {
+    parts: RecoveryParts,
+    waker: Waker,
+    vitals: Vitals,
+}
+
+impl Work {
+    async fn run(self) {
+        let mut retries = self.parts.store.changes(Topic::Retries);
+        let sweep_every = self.parts.launcher.lease().sweep_every();
+        let mut sweep_at = Instant::now();
+        loop {
+            let wait = match self.pass(&mut sweep_at, sweep_every).await {
+                Ok(wait) => {
+                    self.vitals.ready();
+                    wait
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "recovery waits for the store");
+                    STORE_RETRY
+                }
+            };
+            // A closed channel means that the store is being closed: the tick ends the wait.
+            tokio::select! {
+                _ = retries.changed() => {}
+                () = self.waker.woken() => {}
+                () = tokio::time::sleep(wait) => {}
+            }
+        }
+    }
+
+    async fn pass(&self, sweep_at: &mut Instant, every: Duration) -> Result<Duration, StoreError> {
+        if *sweep_at <= Instant::now() {
+            self.take_over().await?;
+            *sweep_at = Instant::now() + every;
+        }
+        if self.parts.launcher.is_draining() {
+            return Ok(self.parts.tick);
+        }
+        while self.start_due().await? {}
+        let store = &self.parts.store;
+        let Some(next) = store.error_next_due().await? else {
+            return Ok(self.parts.tick.min(every));
+        };
+        let wait = (next - store.now().await?).to_std().unwrap_or(Duration::ZERO);
+        Ok((wait + Duration::from_millis(1)).min(self.parts.tick).min(every))
+    }
+
+    /// Starts one batch of due retries; true when there may be more.
+    async fn start_due(&self) -> Result<bool, StoreError> {
+        let RecoveryParts { store, clock, launcher, batch, .. } = &self.parts;
+        let now = store.now().await?;
+        let due = store.error_list_due(now, *batch).await?;
+        let full = i64::try_from(due.len()).unwrap_or(i64::MAX) >= *batch;
+        if due.is_empty() {
+            return Ok(false);
+        }
+        for (record, _) in &due {
+            meter::retry_started(&record.kind);
+        }
+        let starts: Vec<RetryStart> = due
+            .into_iter()
+            .map(|(record, failed)| RetryStart {
+                error_id: record.id,
+                expected_next_retry_at: record.next_retry_at,
+                execution: next_attempt(&failed, Uuid::now_v7(), clock.now()),
+            })
+            .collect();
+        let ticket = launcher.ticket(starts.len());
+        let claim = ticket.as_ref().map(|ticket| ticket.claim.clone());
+        let started = store.error_start_retries(starts, claim).await?;
+        let running = started
+            .into_iter()
+            .map(|(_, row)| row)
+            .filter(|row| row.status == ExecutionStatus::Running);
+        launcher.launch(running, ticket);
+        Ok(full)
+    }
+
+    /// Ends what lost nodes left running; each end plans its own retry.
+    async fn take_over(&self) -> Result<(), StoreError> {
+        let RecoveryParts { store, launcher, batch, .. } = &self.parts;
+        loop {
+            let lost = store.execution_list_expired(launcher.lease().grace(), *batch).await?;
+            if lost.is_empty() {
+                return Ok(());
+            }
+            let full = i64::try_from(lost.len()).unwrap_or(i64::MAX) >= *batch;
+            let ends: Vec<Finish> = lost.iter().map(|row| self.end_of_lost(row)).collect();
+            let results = store.execution_finish(ends).await?;
+            let ended = results.iter().filter(|r| matches!(r, FinishResult::Done(_))).count();
+            meter::leases_expired(ended);
+            tracing::warn!(ended, "executions of a lost node were ended and will be retried");
+            if !full || ended == 0 {
+                return Ok(());
+            }
+        }
+    }
+
+    fn end_of_lost(&self, row: &Execution) -> Finish {
+        let node = row.node_id.as_deref().unwrap_or("unknown");
+        let owner = row.lease_owner.unwrap_or_default();
+        let cancelled = row.cancel_requested_at.is_some();
+        let error = ExecutionError::new(
+            NODE_LOST,
+            format!("the node `{node}` was lost while it ran this attempt"),
+        );
+        let failure = plan_failure(row, &error, self.parts.limits, self.parts.clock.now(), 0.5);
+        Finish {
+            id: row.id,
+            lease_owner: owner,
+            // What a person wanted to end has ended with its node.
+            status: if cancelled { ExecutionStatus::Cancelled } else { ExecutionStatus::Failed },
+            result: None,
+            error: Some(error),
+            conductor_thread_id: None,
+            conductor_status: None,
+            failure: (!cancelled).then_some(failure),
+        }
+    }
+}

@@ -1,0 +1,241 @@
+//! The scheduler: fires every planned instant once, on time.
+//!
+//! It keeps the near future in memory and sleeps until the exact next instant, so a run starts
+//! within milliseconds of it. The store is read again on every change and each second as a safety
+//! net. Firing is one transaction that compares the schedule with what the plan was made from:
+//! two nodes, or two generations of this actor, never fire an instant twice.
+//!
+//! Stopping the scheduler through the API is stored and holds for the whole cluster until it is
+//! started again; stopping this actor holds for this process.
+
+pub mod plan;
+pub mod status;
+pub mod stop;
+mod window;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix::{Actor, AsyncContext, Context, Handler, WrapFuture};
+use tokio::time::Instant;
+
+use crate::clock::{Clock, Timestamp};
+use crate::domain::execution::ExecutionStatus;
+use crate::runtime::executor::launcher::Launcher;
+use crate::runtime::meter;
+use crate::runtime::scheduler::plan::plan_schedule;
+use crate::runtime::scheduler::status::SchedulerStatus;
+use crate::runtime::scheduler::stop::StopWindow;
+use crate::runtime::scheduler::window::{Entry, Window};
+use crate::runtime::wake::{Wake, Waker};
+use crate::store::{Firing, FiringResult, Store, StoreError, Topic};
+use crate::supervision::Vitals;
+
+/// Where the stored state of the scheduler is kept.
+pub const STATE_KEY: &str = "scheduler";
+/// How far ahead of now the window reaches, in ticks: nothing due is missed between two reads,
+/// even when one of them is late.
+const LOOKAHEAD_TICKS: u32 = 3;
+/// Schedules read at most; more than this due within the look-ahead are read in further passes.
+const WINDOW_MAX: i64 = 20_000;
+/// How long a pass waits after the store failed.
+const STORE_RETRY: Duration = Duration::from_millis(250);
+/// A difference between the database's clock and ours that is noise, not skew.
+const SKEW_NOISE: chrono::Duration = chrono::Duration::milliseconds(100);
+
+/// What the scheduler is made of.
+#[derive(Clone)]
+pub struct SchedulerParts {
+    /// Where schedules live.
+    pub store: Store,
+    /// The clock.
+    pub clock: Clock,
+    /// Takes what may run here at once.
+    pub launcher: Launcher,
+    /// What others may see of it; survives its generations.
+    pub status: Arc<SchedulerStatus>,
+    /// The zone of cron expressions that name none.
+    pub default_zone: String,
+    /// How often the store is read whatever was announced.
+    pub tick: Duration,
+    /// Schedules fired in one transaction.
+    pub batch: usize,
+}
+
+/// The scheduler actor.
+pub struct Scheduler {
+    parts: SchedulerParts,
+    waker: Waker,
+    vitals: Vitals,
+}
+
+impl Scheduler {
+    /// A scheduler over the store.
+    #[must_use]
+    pub fn new(parts: SchedulerParts, vitals: Vitals) -> Self {
+        Self { parts, waker: Waker::default(), vitals }
+    }
+}
+
+impl Actor for Scheduler {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        let work = Work {
+            parts: self.parts.clone(),
+            waker: self.waker.clone(),
+            vitals: self.vitals.clone(),
+            window: Window::default(),
+            skew: chrono::Duration::zero(),
+            stop: StopWindow::default(),
+        };
+        ctx.spawn(work.run().into_actor(self));
+    }
+}
+
+impl Handler<Wake> for Scheduler {
+    type Result = ();
+
+    fn handle(&mut self, _: Wake, _: &mut Self::Context) {
+        self.waker.wake();
+    }
+}
+
+struct Work {
+    parts: SchedulerParts,
+    waker: Waker,
+    vitals: Vitals,
+    window: Window,
+    /// The database's clock minus ours.
+    skew: chrono::Duration,
+    stop: StopWindow,
+}
+
+impl Work {
+    async fn run(mut self) {
+        let store = self.parts.store.clone();
+        let mut schedules = store.changes(Topic::Schedules);
+        let mut state = store.changes(Topic::State);
+        let mut read_at = Instant::now();
+        loop {
+            if let Err(error) = self.pass(&mut read_at).await {
+                tracing::warn!(%error, "the scheduler waits for the store");
+                read_at = Instant::now();
+                tokio::time::sleep(STORE_RETRY).await;
+                continue;
+            }
+            self.vitals.ready();
+            let next = self.window.next_due().filter(|_| self.parts.status.is_running());
+            let due = self.until(next);
+            // A closed channel means that the store is being closed: the tick ends the wait.
+            tokio::select! {
+                _ = schedules.changed() => read_at = Instant::now(),
+                _ = state.changed() => read_at = Instant::now(),
+                () = self.waker.woken() => read_at = Instant::now(),
+                () = due => {}
+                () = tokio::time::sleep_until(read_at) => {}
+            }
+        }
+    }
+
+    /// Waits for the instant by the database's clock; for ever when there is none.
+    fn until(&self, next: Option<Timestamp>) -> impl Future<Output = ()> + use<> {
+        let clock = self.parts.clock.clone();
+        let skew = self.skew;
+        async move {
+            match next {
+                Some(next) => clock.sleep_until(next - skew).await,
+                None => std::future::pending().await,
+            }
+        }
+    }
+
+    async fn pass(&mut self, read_at: &mut Instant) -> Result<(), StoreError> {
+        if *read_at <= Instant::now() {
+            // Counted from here: what changes while we read ends the next wait.
+            *read_at = Instant::now() + self.parts.tick;
+            self.read().await?;
+        }
+        if !self.parts.status.is_running() || self.parts.launcher.is_draining() {
+            return Ok(());
+        }
+        loop {
+            let now = self.now();
+            self.parts.status.ticked(now);
+            let due = self.window.take_due(now, self.parts.batch);
+            if due.is_empty() {
+                return Ok(());
+            }
+            self.fire(due, now).await?;
+        }
+    }
+
+    fn now(&self) -> Timestamp {
+        self.parts.clock.now() + self.skew
+    }
+
+    async fn read(&mut self) -> Result<(), StoreError> {
+        let store = &self.parts.store;
+        let skew = store.now().await? - self.parts.clock.now();
+        self.skew = if skew.abs() < SKEW_NOISE { chrono::Duration::zero() } else { skew };
+        meter::clock_skew(self.parts.clock.now(), self.parts.clock.now() + skew);
+        let state = store.state_get(STATE_KEY.to_owned()).await?;
+        self.stop = StopWindow::from_state(state.as_ref());
+        self.parts.status.set_running(self.stop.running, self.now());
+        let until = self.now() + self.parts.tick * LOOKAHEAD_TICKS;
+        let schedules = store.schedule_list_due(until, WINDOW_MAX).await?;
+        self.window.refill(schedules, &self.parts.default_zone);
+        let next = match self.window.next() {
+            Some(next) => Some(next),
+            None => store.schedule_next_due().await?,
+        };
+        self.parts.status.set_next(next);
+        Ok(())
+    }
+
+    async fn fire(&mut self, due: Vec<Entry>, now: Timestamp) -> Result<(), StoreError> {
+        let SchedulerParts { store, launcher, status, .. } = &self.parts;
+        let firings: Vec<Firing> = due
+            .iter()
+            .map(|entry| plan_schedule(&entry.schedule, &entry.cadence, now, &self.stop))
+            .collect();
+        let wanted = firings.iter().map(|firing| firing.executions.len()).sum();
+        let ticket = launcher.ticket(wanted);
+        let claim = ticket.as_ref().map(|ticket| ticket.claim.clone());
+        let result = store.schedule_fire(firings.clone(), claim).await?;
+        let made = result.executions.len();
+        let missed: i64 = firings.iter().flat_map(|f| &f.ledger).map(|range| range.count).sum();
+        let skipped = u64::try_from(missed).unwrap_or(0) + result.overlapped;
+        status.fired(made, skipped);
+        meter::overlapped(result.overlapped);
+        for firing in &firings {
+            meter::missed(&firing.ledger);
+        }
+        let FiringResult { executions, stale, held, .. } = result;
+        let running = executions.into_iter().filter(|row| row.status == ExecutionStatus::Running);
+        launcher.launch(running, ticket);
+        for (entry, firing) in due.into_iter().zip(firings) {
+            // What is held is read again with the next tick; what is stale, at once.
+            let id = firing.schedule_id;
+            if stale.contains(&id) || held.contains(&id) || firing.exhausted {
+                continue;
+            }
+            self.window.put(advanced(entry, firing));
+        }
+        if !stale.is_empty() {
+            self.waker.wake();
+        }
+        Ok(())
+    }
+}
+
+/// The entry after its firing, as the store has it now.
+fn advanced(mut entry: Entry, firing: Firing) -> Entry {
+    let fired = i64::try_from(firing.executions.len()).unwrap_or(i64::MAX);
+    entry.schedule.fired = entry.schedule.fired.saturating_add(fired);
+    if let Some(last) = firing.executions.last() {
+        entry.schedule.last_run_at = Some(last.scheduled_at);
+    }
+    entry.schedule.next_run_at = firing.next_run_at;
+    entry
+}

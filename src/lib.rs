@@ -15,3 +15,7 @@ pub mod supervision;
 pub mod tasks;
 
 pub mod runtime;
+
+pub mod api;
+
+pub mod app;

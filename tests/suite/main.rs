@@ -1,6 +1,10 @@
 //! The integration suite: one binary, one module a room.
 
 #[cfg(test)]
+mod api;
+#[cfg(test)]
+mod live;
+#[cfg(test)]
 mod oracle;
 #[cfg(test)]
 mod store;

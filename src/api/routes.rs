@@ -1,0 +1,162 @@
+//! Every route on one screen, and the least role it asks for.
+//!
+//! Nothing else registers a route of the API, so nothing can be reached past the checks of
+//! `serve.rs`: a route that forgets to name its access does not compile. `GET` routes answer
+//! `HEAD` too; they never change anything.
+
+use std::future::Future;
+use std::pin::Pin;
+
+use crate::api::call::Call;
+use crate::api::error::Answer;
+use crate::api::{admin, v1};
+use crate::domain::key::Role;
+
+/// Who may call a route.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// Anybody.
+    Public,
+    /// Anybody when `server.metrics_public` is set, else every key.
+    Metrics,
+    /// A key of at least this role.
+    Key(Role),
+}
+
+/// What calling a route does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Effect {
+    /// Reads.
+    Read,
+    /// Changes something; refused while the server stops.
+    Write,
+    /// Makes work; refused from the moment the server drains.
+    Work,
+}
+
+/// Where a path starts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Base {
+    /// At the root.
+    Root,
+    /// `/api/v1` and `/api`.
+    V1,
+    /// `/api/admin`.
+    Admin,
+}
+
+/// A future that stays on its HTTP worker.
+pub(crate) type LocalFuture = Pin<Box<dyn Future<Output = Answer>>>;
+
+/// One method of one path.
+pub struct Route {
+    /// Where the path starts.
+    pub base: Base,
+    /// `GET`, `POST`, `PUT` or `DELETE`.
+    pub method: &'static str,
+    /// The rest of the path, parameters in braces.
+    pub path: &'static str,
+    /// Who may call it.
+    pub access: Access,
+    /// What it does.
+    pub effect: Effect,
+    /// What answers.
+    pub(crate) handler: fn(Call) -> LocalFuture,
+}
+
+impl Route {
+    /// The full paths under which it answers.
+    #[must_use]
+    pub fn full_paths(&self) -> Vec<String> {
+        let starts: &[&str] = match self.base {
+            Base::Root => &[""],
+            Base::V1 => &["/api/v1", "/api"],
+            Base::Admin => &["/api/admin"],
+        };
+        starts.iter().map(|start| format!("{start}{}", self.path)).collect()
+    }
+}
+
+const PUBLIC: Access = Access::Public;
+const METRICS: Access = Access::Metrics;
+const VIEWER: Access = Access::Key(Role::Viewer);
+const OPERATOR: Access = Access::Key(Role::Operator);
+const ADMIN: Access = Access::Key(Role::Admin);
+
+macro_rules! routes {
+    ($($base:ident $method:ident $path:literal $access:ident $effect:ident $($handler:ident)::+;)+) => {
+        /// Every route there is.
+        pub static ROUTES: &[Route] = &[$(Route {
+            base: Base::$base,
+            method: stringify!($method),
+            path: $path,
+            access: $access,
+            effect: Effect::$effect,
+            handler: |call| Box::pin($($handler)::+(call)),
+        },)+];
+    };
+}
+
+routes! {
+    Root  GET    "/livez"                                  PUBLIC   Read  v1::health::live;
+    Root  GET    "/readyz"                                 PUBLIC   Read  v1::health::ready;
+    Root  GET    "/metrics"                                METRICS  Read  v1::health::metrics;
+
+    V1    POST   "/session"                                PUBLIC   Read  v1::session::open;
+    V1    GET    "/session"                                VIEWER   Read  v1::session::show;
+    V1    DELETE "/session"                                VIEWER   Read  v1::session::close;
+
+    V1    GET    "/scheduler/schedules"                    VIEWER   Read  v1::schedules::list;
+    V1    POST   "/scheduler/schedules"                    OPERATOR Write v1::schedules::create;
+    V1    POST   "/scheduler/schedules/preview"            VIEWER   Read  v1::schedules::preview;
+    V1    GET    "/scheduler/schedules/{id}"               VIEWER   Read  v1::schedules::show;
+    V1    PUT    "/scheduler/schedules/{id}"               OPERATOR Write v1::schedules::update;
+    V1    DELETE "/scheduler/schedules/{id}"               OPERATOR Write v1::schedules::delete;
+    V1    POST   "/scheduler/schedules/{id}/trigger"       OPERATOR Work  v1::schedules::trigger;
+    V1    POST   "/scheduler/schedules/{id}/pause"         OPERATOR Write v1::schedules::pause;
+    V1    POST   "/scheduler/schedules/{id}/resume"        OPERATOR Write v1::schedules::resume;
+    V1    POST   "/scheduler/start"                        OPERATOR Write v1::scheduler::start;
+    V1    POST   "/scheduler/stop"                         OPERATOR Write v1::scheduler::stop;
+    V1    GET    "/scheduler/status"                       VIEWER   Read  v1::scheduler::status;
+    V1    GET    "/scheduler/jobs"                         VIEWER   Read  v1::scheduler::jobs;
+    V1    GET    "/scheduler/jobs/{id}"                    VIEWER   Read  v1::scheduler::job;
+
+    V1    GET    "/execution/executions"                   VIEWER   Read  v1::executions::list;
+    V1    POST   "/execution/executions"                   OPERATOR Work  v1::executions::create;
+    V1    GET    "/execution/executions/{id}"              VIEWER   Read  v1::executions::show;
+    V1    GET    "/execution/executions/{id}/logs"         VIEWER   Read  v1::executions::logs;
+    V1    POST   "/execution/executions/{id}/cancel"       OPERATOR Write v1::executions::cancel;
+    V1    POST   "/execution/executions/{id}/retry"        OPERATOR Work  v1::executions::retry;
+    V1    GET    "/tasks/{id}"                             VIEWER   Read  v1::executions::brief;
+    V1    GET    "/functions"                              VIEWER   Read  v1::parts::functions;
+
+    V1    GET    "/errors/errors"                          VIEWER   Read  v1::errors::list;
+    V1    GET    "/errors/errors/{id}"                     VIEWER   Read  v1::errors::show;
+    V1    POST   "/errors/errors/{id}/retry"               OPERATOR Work  v1::errors::retry;
+    V1    POST   "/errors/errors/{id}/resolve"             OPERATOR Write v1::errors::resolve;
+    V1    POST   "/errors/errors/{id}/ignore"              OPERATOR Write v1::errors::ignore;
+    V1    POST   "/errors/errors/{id}/escalate"            OPERATOR Write v1::errors::escalate;
+
+    V1    GET    "/dlq"                                    VIEWER   Read  v1::dead_letters::list;
+    V1    GET    "/dlq/stats"                              VIEWER   Read  v1::dead_letters::stats;
+    V1    POST   "/dlq/{id}/resubmit"                      OPERATOR Work  v1::dead_letters::resubmit;
+    V1    POST   "/dlq/{id}/discard"                       OPERATOR Write v1::dead_letters::discard;
+
+    V1    GET    "/websocket/stats"                        VIEWER   Read  v1::parts::websocket;
+    V1    GET    "/conductor/workers"                      VIEWER   Read  v1::parts::conductor;
+    V1    GET    "/health"                                 VIEWER   Read  v1::health::report;
+
+    Admin GET    "/actors"                                 ADMIN    Read  admin::actors::tree;
+    Admin GET    "/actors/{path}"                          ADMIN    Read  admin::actors::show;
+    Admin POST   "/actors/{path}/restart"                  ADMIN    Write admin::actors::restart;
+    Admin POST   "/actors/{path}/stop"                     ADMIN    Write admin::actors::stop;
+    Admin POST   "/actors/{path}/start"                    ADMIN    Write admin::actors::start;
+    Admin POST   "/actors/{path}/crash"                    ADMIN    Write admin::actors::crash;
+    Admin GET    "/log-level"                              ADMIN    Read  admin::system::log_level;
+    Admin PUT    "/log-level"                              ADMIN    Write admin::system::set_log_level;
+    Admin POST   "/drain"                                  ADMIN    Write admin::system::drain;
+    Admin GET    "/system"                                 ADMIN    Read  admin::system::show;
+    Admin GET    "/keys"                                   ADMIN    Read  admin::keys::list;
+    Admin POST   "/keys"                                   ADMIN    Write admin::keys::create;
+    Admin DELETE "/keys/{id}"                              ADMIN    Write admin::keys::revoke;
+}

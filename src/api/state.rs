@@ -1,0 +1,68 @@
+//! What every handler may use.
+
+use std::sync::Arc;
+
+use crate::api::auth::Authority;
+use crate::clock::Clock;
+use crate::config::Settings;
+use crate::runtime::handles::Handles;
+use crate::store::Store;
+
+/// The store, the running system, the clock, the settings and who may come in. Clones share all of
+/// it, so every HTTP worker sees the same sessions and the same cache of keys.
+#[derive(Clone)]
+pub struct ApiState {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    store: Store,
+    handles: Arc<dyn Handles>,
+    clock: Clock,
+    settings: Arc<Settings>,
+    authority: Authority,
+}
+
+impl ApiState {
+    /// Puts the parts together.
+    #[must_use]
+    pub fn new(
+        store: Store,
+        handles: Arc<dyn Handles>,
+        clock: Clock,
+        settings: Arc<Settings>,
+    ) -> Self {
+        let authority = Authority::new(store.clone(), clock.clone(), &settings);
+        Self { inner: Arc::new(Inner { store, handles, clock, settings, authority }) }
+    }
+
+    /// The truth.
+    #[must_use]
+    pub fn store(&self) -> &Store {
+        &self.inner.store
+    }
+
+    /// The running system.
+    #[must_use]
+    pub fn handles(&self) -> &dyn Handles {
+        &*self.inner.handles
+    }
+
+    /// The wall clock.
+    #[must_use]
+    pub fn clock(&self) -> &Clock {
+        &self.inner.clock
+    }
+
+    /// The settings in force.
+    #[must_use]
+    pub fn settings(&self) -> &Settings {
+        &self.inner.settings
+    }
+
+    /// Who may come in.
+    #[must_use]
+    pub fn authority(&self) -> &Authority {
+        &self.inner.authority
+    }
+}

@@ -1,0 +1,105 @@
+//! Error records: list, read, retry, resolve, ignore, escalate.
+
+use super::launch::{self, Reservation};
+use crate::api::call::{Call, accepted, ok};
+use crate::api::error::{Answer, ApiError};
+use crate::api::wire::execution::{Overrides, parse_note};
+use crate::api::wire::views;
+use crate::domain::error_record::RecoveryStatus;
+use crate::domain::execution::{Execution, NewExecution};
+use crate::domain::recovery;
+use crate::runtime::handles::Wake;
+use crate::store::{ErrorFilter, ErrorVerdict, ExecutionKey, RetryStart, StoreError};
+
+/// `GET /errors/errors`.
+pub(crate) async fn list(call: Call) -> Answer {
+    let mut query = call.query(&["recoveryStatus", "severity", "scheduleId", "limit", "offset"]);
+    let filter = ErrorFilter {
+        recovery_statuses: query.words("recoveryStatus"),
+        severities: query.words("severity"),
+        schedule_id: query.id("scheduleId"),
+    };
+    let page = query.page();
+    query.finish()?;
+    let found = call.state.store().error_list(filter, page).await?;
+    ok(&views::page(&found, page, views::error))
+}
+
+/// `GET /errors/errors/{id}`.
+pub(crate) async fn show(call: Call) -> Answer {
+    call.no_query()?;
+    ok(&views::error(&call.state.store().error_get(call.id()?).await?))
+}
+
+/// `POST /errors/errors/{id}/retry`: the chain's next attempt, now.
+pub(crate) async fn retry(call: Call) -> Answer {
+    call.no_query()?;
+    let body = call.optional_json()?;
+    let store = call.state.store();
+    let record = store.error_get(call.id()?).await?;
+    let last = store.execution_get(ExecutionKey::Id(record.execution_id)).await;
+    let last = last.map_err(|error| match error {
+        StoreError::NotFound { .. } => {
+            ApiError::conflict("history_gone", "the failed execution is no longer kept")
+        }
+        other => other.into(),
+    })?;
+    let supplies = body.get("taskConfig").is_some_and(|config| !config.is_null());
+    launch::check_shell(call.principal()?, &last.new.task.task_type, supplies)?;
+    let overrides = Overrides::parse_retry(&body, &last.new.task.task_type)?;
+    if matches!(record.recovery_status, RecoveryStatus::Resolved | RecoveryStatus::Retrying) {
+        return Err(wrong_state(record.recovery_status));
+    }
+    let execution = next_attempt(&call, &last, overrides);
+    let reservation = Reservation::one(call.state.handles(), true);
+    let start = RetryStart { error_id: record.id, expected_next_retry_at: None, execution };
+    let started = store.error_start_retries(vec![start], reservation.claim()).await?;
+    let Some((record, execution)) = started.into_iter().next() else {
+        // Somebody was quicker between the read and the write.
+        return Err(wrong_state(RecoveryStatus::Retrying));
+    };
+    reservation.launch(&execution);
+    let mut answer = views::error(&record);
+    if let Some(object) = answer.as_object_mut() {
+        object.insert("retry".to_owned(), views::accepted(&execution));
+    }
+    accepted(&answer)
+}
+
+fn wrong_state(status: RecoveryStatus) -> ApiError {
+    ApiError::conflict("wrong_state", format!("this error is {status}, so it is not retried"))
+}
+
+/// The attempt after `last`, as recovery would make it, asked for by a person.
+fn next_attempt(call: &Call, last: &Execution, overrides: Overrides) -> NewExecution {
+    let now = call.state.clock().now();
+    let mut next = recovery::next_attempt(last, uuid::Uuid::now_v7(), now);
+    if let Some(config) = overrides.task_config {
+        next.task.task_config = config;
+    }
+    next.created_by = call.principal.as_ref().map(|principal| principal.name.clone());
+    next
+}
+
+/// `POST /errors/errors/{id}/resolve`.
+pub(crate) async fn resolve(call: Call) -> Answer {
+    decide(call, |notes| ErrorVerdict::Resolve { notes }).await
+}
+
+/// `POST /errors/errors/{id}/ignore`.
+pub(crate) async fn ignore(call: Call) -> Answer {
+    decide(call, |notes| ErrorVerdict::Ignore { notes }).await
+}
+
+/// `POST /errors/errors/{id}/escalate`.
+pub(crate) async fn escalate(call: Call) -> Answer {
+    decide(call, |notes| ErrorVerdict::Escalate { notes }).await
+}
+
+async fn decide(call: Call, verdict: impl FnOnce(Option<String>) -> ErrorVerdict) -> Answer {
+    call.no_query()?;
+    let notes = parse_note(&call.optional_json()?, "resolutionNotes")?;
+    let record = call.state.store().error_decide(call.id()?, verdict(notes)).await?;
+    call.state.handles().wake(Wake::Recovery);
+    ok(&views::error(&record))
+}

@@ -1,0 +1,11 @@
+//! The handlers of v1, one file a resource.
+
+pub(super) mod dead_letters;
+pub(super) mod errors;
+pub(super) mod executions;
+pub(super) mod health;
+mod launch;
+pub(super) mod parts;
+pub(super) mod scheduler;
+pub(super) mod schedules;
+pub(super) mod session;

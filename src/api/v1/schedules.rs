@@ -1,0 +1,250 @@
+//! Schedules: create, list, read, edit, delete, run now, pause, resume, preview.
+
+use serde_json::{Value, json};
+
+use super::executions::nothing_in;
+use super::launch::{self, Order};
+use crate::api::call::{Call, created, no_content, ok, replayed, versioned};
+use crate::api::error::{Answer, ApiError};
+use crate::api::wire::cadence::{Preview, first_run};
+use crate::api::wire::definition::{self, Parsed, Surroundings};
+use crate::api::wire::execution::Overrides;
+use crate::api::wire::views;
+use crate::clock::Timestamp;
+use crate::domain::event::instant_text;
+use crate::domain::execution::{TaskSnapshot, Trigger};
+use crate::domain::schedule::{Schedule, ScheduleDefinition, ScheduleStats};
+use crate::runtime::handles::Wake;
+use crate::store::{Creation, ScheduleChange, ScheduleFilter, StoreError, StoredAnswer};
+
+/// How often an edit without `If-Match` is laid over a newer version before it gives up.
+const EDIT_ATTEMPTS: usize = 5;
+
+/// `POST /scheduler/schedules`.
+pub(crate) async fn create(call: Call) -> Answer {
+    call.no_query()?;
+    let body = call.json()?;
+    let wanted = body.get("taskType").and_then(Value::as_str).unwrap_or_default();
+    launch::check_shell(call.principal()?, wanted, true)?;
+    let now = call.state.clock().now();
+    let zone = default_zone(&call);
+    let Parsed { definition, cadence } = parse(&call, &body, now, &zone)?;
+    let first = first_run(&definition, &cadence, now).map_err(|fault| vec![fault])?;
+    let idempotency = call.idempotency(|schedule: &Schedule| StoredAnswer {
+        status: 201,
+        body: views::schedule(schedule, ScheduleStats::default()).to_string(),
+    })?;
+    let store = call.state.store();
+    match store.schedule_create(definition, Some(first), idempotency).await? {
+        Creation::New(schedule) | Creation::Existing(schedule) => {
+            call.state.handles().wake(Wake::Scheduler);
+            let body = views::schedule(&schedule, ScheduleStats::default());
+            created(&body, views::schedule_path(schedule.id))
+        }
+        Creation::Replayed(answer) => replayed(answer),
+    }
+}
+
+/// `GET /scheduler/schedules`.
+pub(crate) async fn list(call: Call) -> Answer {
+    let mut query = call.query(FILTERS);
+    let filter = read_filter(&mut query);
+    let page = query.page();
+    query.finish()?;
+    let store = call.state.store();
+    let found = store.schedule_list(filter, page).await?;
+    let stats = store.schedule_stats(found.items.iter().map(|one| one.id).collect()).await?;
+    ok(&views::page(&found, page, |one| {
+        views::schedule(one, stats.get(&one.id).copied().unwrap_or_default())
+    }))
+}
+
+/// What lists of schedules take.
+pub(super) const FILTERS: &[&str] = &["enabled", "taskType", "tag", "q", "limit", "offset"];
+
+/// Reads what lists of schedules filter by.
+pub(super) fn read_filter(query: &mut crate::api::wire::query::Query) -> ScheduleFilter {
+    ScheduleFilter {
+        enabled: query.flag("enabled"),
+        task_type: query.text("taskType"),
+        tag: query.text("tag"),
+        text: query.text("q"),
+    }
+}
+
+/// `GET /scheduler/schedules/{id}`.
+pub(crate) async fn show(call: Call) -> Answer {
+    call.no_query()?;
+    let schedule = call.state.store().schedule_get(call.id()?).await?;
+    answer_with(&call, &schedule).await
+}
+
+/// `PUT /scheduler/schedules/{id}`: a partial body, laid over what is stored.
+pub(crate) async fn update(call: Call) -> Answer {
+    call.no_query()?;
+    let (id, patch, if_match) = (call.id()?, call.json()?, call.if_match()?);
+    let store = call.state.store();
+    for attempt in 1.. {
+        let stored = store.schedule_get(id).await?;
+        if let Some(expected) = if_match.filter(|expected| *expected != stored.version) {
+            return Err(StoreError::VersionConflict { expected, actual: stored.version }.into());
+        }
+        let change = plan_edit(&call, &stored, &patch)?;
+        match store.schedule_update(change).await {
+            // Nobody said which version was meant, so the newer one is as good.
+            Err(StoreError::VersionConflict { .. })
+                if if_match.is_none() && attempt < EDIT_ATTEMPTS => {}
+            Err(error) => return Err(error.into()),
+            Ok(schedule) => {
+                call.state.handles().wake(Wake::Scheduler);
+                return answer_with(&call, &schedule).await;
+            }
+        }
+    }
+    Err(ApiError::internal("an edit ended without an answer"))
+}
+
+/// The edit that `patch` makes of the stored schedule.
+fn plan_edit(call: &Call, stored: &Schedule, patch: &Value) -> Result<ScheduleChange, ApiError> {
+    let old = &stored.definition;
+    let whole = definition::merge(old, patch)?;
+    let task_type = whole.get("taskType").and_then(Value::as_str).unwrap_or_default();
+    let is_same_task =
+        task_type == old.task_type && whole.get("taskConfig") == Some(&old.task_config);
+    launch::check_shell(call.principal()?, task_type, !is_same_task)?;
+    let zone = default_zone(call);
+    let Parsed { definition, cadence } = parse(call, &whole, stored.created_at, &zone)?;
+    let now = call.state.clock().now();
+    let runs_on = stored.next_run_at.is_none() && raises_limit(old, &definition);
+    let next_run_at = if definition::changes_cadence(old, &definition) || runs_on {
+        Some(Some(first_run(&definition, &cadence, now).map_err(|fault| vec![fault])?))
+    } else {
+        None
+    };
+    Ok(ScheduleChange {
+        id: stored.id,
+        expected_version: stored.version,
+        definition,
+        next_run_at,
+        ledger: Vec::new(),
+    })
+}
+
+/// A schedule that has had all its runs goes on when it may have more.
+fn raises_limit(old: &ScheduleDefinition, new: &ScheduleDefinition) -> bool {
+    match (old.max_executions, new.max_executions) {
+        (Some(old), Some(new)) => new > old,
+        (Some(_), None) => true,
+        (None, _) => false,
+    }
+}
+
+/// `DELETE /scheduler/schedules/{id}`.
+pub(crate) async fn delete(call: Call) -> Answer {
+    call.no_query()?;
+    nothing_in(&call)?;
+    let (id, if_match) = (call.id()?, call.if_match()?);
+    let store = call.state.store();
+    if let Some(expected) = if_match {
+        let actual = store.schedule_get(id).await?.version;
+        if actual != expected {
+            return Err(StoreError::VersionConflict { expected, actual }.into());
+        }
+    }
+    store.schedule_delete(id).await?;
+    for what in [Wake::Scheduler, Wake::Recovery] {
+        call.state.handles().wake(what);
+    }
+    no_content()
+}
+
+/// `POST /scheduler/schedules/{id}/trigger`: run now; never moves `nextRunAt`, works while paused.
+pub(crate) async fn trigger(call: Call) -> Answer {
+    call.no_query()?;
+    let body = call.optional_json()?;
+    let schedule = call.state.store().schedule_get(call.id()?).await?;
+    let definition = schedule.definition;
+    let supplies = body.get("taskConfig").is_some_and(|config| !config.is_null());
+    launch::check_shell(call.principal()?, &definition.task_type, supplies)?;
+    let overrides = Overrides::parse_trigger(&body, &definition.task_type)?;
+    // Under `allow` there is a limit only when the user set one.
+    let limit = definition.max_concurrent.filter(|_| !overrides.force);
+    let order = Order {
+        priority: definition.priority,
+        trigger: Trigger::Manual,
+        due: call.state.clock().now(),
+        schedule: Some((schedule.id, Some(definition.name))),
+        task: TaskSnapshot {
+            task_type: definition.task_type,
+            task_config: overrides.task_config.unwrap_or(definition.task_config),
+            timeout_ms: definition.timeout_ms,
+            retry_policy: definition.retry_policy,
+            severity: definition.severity,
+            cost_per_hour: definition.cost_per_hour,
+            tags: definition.tags,
+            owner: definition.owner,
+        },
+    };
+    let row = launch::new_chain(&call, order);
+    launch::create(&call, row, limit).await
+}
+
+/// `POST /scheduler/schedules/{id}/pause`.
+pub(crate) async fn pause(call: Call) -> Answer {
+    set_enabled(call, false).await
+}
+
+/// `POST /scheduler/schedules/{id}/resume`.
+pub(crate) async fn resume(call: Call) -> Answer {
+    set_enabled(call, true).await
+}
+
+async fn set_enabled(call: Call, enabled: bool) -> Answer {
+    call.no_query()?;
+    nothing_in(&call)?;
+    let store = call.state.store();
+    let id = call.id()?;
+    if enabled {
+        let schedule = store.schedule_get(id).await?;
+        if !schedule.definition.enabled && schedule.next_run_at.is_none() {
+            let detail = "this schedule has had its last run; change when it is due first";
+            return Err(ApiError::conflict("schedule_exhausted", detail));
+        }
+    }
+    let schedule = store.schedule_set_enabled(id, enabled).await?;
+    call.state.handles().wake(Wake::Scheduler);
+    answer_with(&call, &schedule).await
+}
+
+/// `POST /scheduler/schedules/preview`: saves nothing.
+#[expect(clippy::unused_async, reason = "every handler has this form")]
+pub(crate) async fn preview(call: Call) -> Answer {
+    call.no_query()?;
+    let now = call.state.clock().now();
+    let zone = default_zone(&call);
+    let preview = Preview::parse(&call.json()?, now, &zone)?;
+    let runs: Vec<String> = preview.runs().into_iter().map(instant_text).collect();
+    ok(&json!({ "nextRuns": runs, "description": preview.cadence.describe() }))
+}
+
+async fn answer_with(call: &Call, schedule: &Schedule) -> Answer {
+    let mut stats = call.state.store().schedule_stats(vec![schedule.id]).await?;
+    let stats = stats.remove(&schedule.id).unwrap_or_default();
+    versioned(&views::schedule(schedule, stats), schedule.version)
+}
+
+fn parse(
+    call: &Call,
+    value: &Value,
+    anchor: Timestamp,
+    default_zone: &str,
+) -> Result<Parsed, ApiError> {
+    let grace = call.state.settings().scheduler.misfire_grace_ms;
+    let misfire_grace_ms = i64::try_from(grace.0).unwrap_or(i64::MAX);
+    definition::parse(value, &Surroundings { anchor, default_zone, misfire_grace_ms })
+}
+
+/// The zone of schedules that name none.
+pub(super) fn default_zone(call: &Call) -> String {
+    call.state.settings().scheduler.timezone.name().to_owned()
+}

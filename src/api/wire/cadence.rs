@@ -1,0 +1,124 @@
+//! The instants of a schedule as the API speaks of them: the first one, the next few, a preview.
+
+use chrono::TimeDelta;
+use serde_json::Value;
+
+use super::body::Fields;
+use crate::api::error::ApiError;
+use crate::clock::Timestamp;
+use crate::domain::cadence::{Cadence, ParseContext};
+use crate::domain::event::instant_text;
+use crate::domain::fault::Fault;
+use crate::domain::schedule::{Schedule, ScheduleDefinition, ScheduleType};
+
+/// Instants of a preview at most, and if the client does not say.
+const PREVIEW_MAX: i64 = 100;
+const PREVIEW_DEFAULT: i64 = 10;
+
+/// The configuration with an interval's anchor filled in, so that the grid never depends on
+/// anything but the schedule itself.
+pub(crate) fn with_anchor(schedule_type: &str, config: &Value, anchor: Timestamp) -> Value {
+    let mut config = config.clone();
+    if schedule_type == ScheduleType::Interval.as_str()
+        && let Value::Object(object) = &mut config
+        && object.get("anchor").is_none_or(Value::is_null)
+    {
+        object.insert("anchor".to_owned(), Value::String(instant_text(anchor)));
+    }
+    config
+}
+
+/// The first planned instant of a definition, strictly after `now` and within its bounds. One that
+/// runs once may be late by the misfire grace: clients' clocks differ, and it is not missed yet.
+///
+/// # Errors
+/// The fault of a schedule that would never run.
+pub(crate) fn first_run(
+    definition: &ScheduleDefinition,
+    cadence: &Cadence,
+    now: Timestamp,
+) -> Result<Timestamp, Fault> {
+    let grace = TimeDelta::milliseconds(definition.misfire_grace_ms);
+    let mut after = match cadence {
+        Cadence::OneTime(_) => now.checked_sub_signed(grace).unwrap_or(now),
+        Cadence::Cron(_) | Cadence::Interval(_) => now,
+    };
+    if let Some(start) = definition.start_at {
+        let before_start = start.checked_sub_signed(TimeDelta::microseconds(1)).unwrap_or(start);
+        after = after.max(before_start);
+    }
+    let first = cadence.next_after(after);
+    if let Some(first) = first.filter(|first| definition.end_at.is_none_or(|end| *first <= end)) {
+        return Ok(first);
+    }
+    let (field, code, message) = match cadence {
+        Cadence::OneTime(one) if one.run_at <= after => {
+            ("scheduleConfig.runAt", "in_the_past", "this instant has passed; give a later one")
+        }
+        _ => ("endAt", "out_of_range", "the schedule would never run between startAt and endAt"),
+    };
+    Err(Fault::new(field, code, message))
+}
+
+/// The next `count` planned instants of a stored schedule; none while it is paused.
+pub(crate) fn next_runs(schedule: &Schedule, default_zone: &str, count: usize) -> Vec<Timestamp> {
+    let definition = &schedule.definition;
+    let Some(first) = schedule.next_run_at.filter(|_| definition.enabled) else {
+        return Vec::new();
+    };
+    let context =
+        ParseContext { created_at: schedule.created_at, default_zone: default_zone.to_owned() };
+    let kind = definition.schedule_type.as_str();
+    // What is stored was parsed before; should it not parse now, the next instant still stands.
+    let Ok(cadence) = Cadence::parse(kind, &definition.schedule_config, &context) else {
+        return vec![first];
+    };
+    let left = definition.max_executions.map(|most| most.saturating_sub(schedule.fired));
+    let left = left.map_or(usize::MAX, |left| usize::try_from(left).unwrap_or(0));
+    let until = definition.end_at.unwrap_or(Timestamp::MAX_UTC);
+    let more = count.min(left).saturating_sub(1);
+    let mut runs = vec![first];
+    runs.extend(cadence.instants_between(first, until, more));
+    runs
+}
+
+/// What a preview asks for.
+pub(crate) struct Preview {
+    /// The cadence.
+    pub(crate) cadence: Cadence,
+    /// Instants strictly after it.
+    pub(crate) from: Timestamp,
+    /// How many at most.
+    pub(crate) count: usize,
+}
+
+impl Preview {
+    /// Reads a preview's body.
+    ///
+    /// # Errors
+    /// 422 with every fault.
+    pub(crate) fn parse(
+        value: &Value,
+        now: Timestamp,
+        default_zone: &str,
+    ) -> Result<Self, ApiError> {
+        let known = ["scheduleType", "scheduleConfig", "from", "count"];
+        let mut fields = Fields::of(value, &known, &[])?;
+        let from = fields.instant("from").unwrap_or(now);
+        let count = fields.integer("count", 1..=PREVIEW_MAX).unwrap_or(PREVIEW_DEFAULT);
+        let kind = fields.needed_text("scheduleType", 50);
+        let config = fields.needed("scheduleConfig");
+        let cadence = kind.zip(config).and_then(|(kind, config)| {
+            let config = with_anchor(&kind, config, from);
+            let context = ParseContext { created_at: from, default_zone: default_zone.to_owned() };
+            fields.take(Cadence::parse(&kind, &config, &context))
+        });
+        let count = usize::try_from(count).unwrap_or_default();
+        fields.finish_with(cadence.map(|cadence| Self { cadence, from, count }))
+    }
+
+    /// The instants.
+    pub(crate) fn runs(&self) -> Vec<Timestamp> {
+        self.cadence.instants_between(self.from, Timestamp::MAX_UTC, self.count)
+    }
+}

@@ -1,0 +1,314 @@
+//! A schedule's definition: read from a request, merged with a partial one, written back.
+//!
+//! Whatever is not built yet is refused by name; nothing is accepted and ignored. A partial body
+//! is laid over the stored definition and the whole is read again, so an edit can never store what
+//! a creation would refuse.
+
+use serde_json::{Map, Value, json};
+
+use super::body::{Fields, not_supported};
+use super::cadence::with_anchor;
+use crate::api::error::ApiError;
+use crate::clock::Timestamp;
+use crate::domain::cadence::{Cadence, ParseContext};
+use crate::domain::event::instant_text;
+use crate::domain::execution::{Priority, Severity};
+use crate::domain::fault::Fault;
+use crate::domain::retry::RetryPolicy;
+use crate::domain::schedule::{MisfirePolicy, OverlapPolicy, ScheduleDefinition, ScheduleType};
+use crate::domain::task::Task;
+
+const KNOWN: &[&str] = &[
+    "name",
+    "description",
+    "taskType",
+    "taskConfig",
+    "scheduleType",
+    "scheduleConfig",
+    "enabled",
+    "priority",
+    "timeoutMs",
+    "maxConcurrent",
+    "overlapPolicy",
+    "misfirePolicy",
+    "misfireGraceMs",
+    "catchupWindowMs",
+    "catchupMax",
+    "retryPolicy",
+    "severity",
+    "costPerHour",
+    "startAt",
+    "endAt",
+    "maxExecutions",
+    "tags",
+    "owner",
+];
+
+/// Fields of the contract that are not built yet.
+const PLANNED: &[&str] = &[
+    "catchupPerMinute",
+    "jitterMs",
+    "queueLimit",
+    "runAs",
+    "slaMs",
+    "resources",
+    "calendar",
+    "calendars",
+    "queue",
+    "concurrencyKey",
+];
+
+/// What an answer has beside the definition; only the server writes it.
+const READ_ONLY: &[&str] =
+    &["id", "nextRunAt", "lastRunAt", "createdAt", "updatedAt", "version", "stats", "pausedAt"];
+
+pub(crate) const NAME_MAX: usize = 200;
+const DESCRIPTION_MAX: usize = 10_000;
+const WORD_MAX: usize = 100;
+pub(crate) const TIMEOUT_MAX_MS: i64 = 7 * DAY_MS;
+const DAY_MS: i64 = 86_400_000;
+const WINDOW_MAX_MS: i64 = 31 * DAY_MS;
+const WINDOW_DEFAULT_MS: i64 = 3_600_000;
+const CATCHUP_MAX: i64 = 10_000;
+const CATCHUP_DEFAULT: i64 = 100;
+const CONCURRENT_MAX: i64 = 10_000;
+const EXECUTIONS_MAX: i64 = 1_000_000_000_000;
+const COST_MAX: f64 = 1e9;
+
+/// What a definition leaves to its surroundings.
+pub(crate) struct Surroundings<'a> {
+    /// The anchor of an interval that names none.
+    pub(crate) anchor: Timestamp,
+    /// The zone of a cron expression that names none.
+    pub(crate) default_zone: &'a str,
+    /// The misfire grace of a schedule that names none, milliseconds.
+    pub(crate) misfire_grace_ms: i64,
+}
+
+/// A definition that was read, and what its configurations mean.
+#[derive(Debug)]
+pub(crate) struct Parsed {
+    /// To be stored.
+    pub(crate) definition: ScheduleDefinition,
+    /// When it is due.
+    pub(crate) cadence: Cadence,
+}
+
+/// Reads a whole definition.
+///
+/// # Errors
+/// 422 with every fault.
+pub(crate) fn parse(value: &Value, around: &Surroundings<'_>) -> Result<Parsed, ApiError> {
+    let mut fields = Fields::of(value, KNOWN, PLANNED)?;
+    let name = fields.needed_text("name", NAME_MAX);
+    let task = read_task(&mut fields);
+    let cadence = read_cadence(&mut fields, around);
+    let overlap_policy = read_overlap(&mut fields);
+    let bounds = (fields.instant("startAt"), fields.instant("endAt"));
+    if let (Some(start), Some(end)) = bounds
+        && start > end
+    {
+        fields.fault("endAt", "out_of_range", "`endAt` lies before `startAt`");
+    }
+    let concurrent = fields.integer("maxConcurrent", 1..=CONCURRENT_MAX).map(small);
+    let max_concurrent = match overlap_policy {
+        OverlapPolicy::Skip => Some(concurrent.unwrap_or(1)),
+        OverlapPolicy::Allow => concurrent,
+    };
+    let grace = fields.integer("misfireGraceMs", 0..=DAY_MS).unwrap_or(around.misfire_grace_ms);
+    let window = fields.integer("catchupWindowMs", 0..=WINDOW_MAX_MS);
+    let most = fields.integer("catchupMax", 1..=CATCHUP_MAX);
+    let rest = Rest {
+        description: fields.text("description", DESCRIPTION_MAX),
+        enabled: fields.flag("enabled").unwrap_or(true),
+        priority: fields.word("priority").unwrap_or(Priority::Medium),
+        timeout_ms: fields.integer("timeoutMs", 1..=TIMEOUT_MAX_MS),
+        misfire_policy: fields.word("misfirePolicy").unwrap_or(MisfirePolicy::Coalesce),
+        retry_policy: read_retry_policy(&mut fields),
+        severity: fields.word("severity").unwrap_or(Severity::High),
+        cost_per_hour: fields.number("costPerHour", 0.0..=COST_MAX),
+        max_executions: fields.integer("maxExecutions", 1..=EXECUTIONS_MAX),
+        tags: fields.tags("tags"),
+        owner: fields.text("owner", NAME_MAX),
+    };
+    let parsed = name.zip(task).zip(cadence).map(|((name, task), when)| Parsed {
+        cadence: when.cadence,
+        definition: ScheduleDefinition {
+            name,
+            description: rest.description,
+            task_type: task.0,
+            task_config: task.1,
+            schedule_type: when.kind,
+            schedule_config: when.config,
+            enabled: rest.enabled,
+            priority: rest.priority,
+            timeout_ms: rest.timeout_ms,
+            max_concurrent,
+            overlap_policy,
+            misfire_policy: rest.misfire_policy,
+            misfire_grace_ms: grace,
+            catchup_window_ms: window.unwrap_or(WINDOW_DEFAULT_MS),
+            catchup_max: small(most.unwrap_or(CATCHUP_DEFAULT)),
+            catchup_per_minute: None,
+            retry_policy: rest.retry_policy,
+            severity: rest.severity,
+            cost_per_hour: rest.cost_per_hour,
+            start_at: bounds.0,
+            end_at: bounds.1,
+            max_executions: rest.max_executions,
+            tags: rest.tags,
+            owner: rest.owner,
+        },
+    });
+    fields.finish_with(parsed)
+}
+
+struct Rest {
+    description: Option<String>,
+    enabled: bool,
+    priority: Priority,
+    timeout_ms: Option<i64>,
+    misfire_policy: MisfirePolicy,
+    retry_policy: Value,
+    severity: Severity,
+    cost_per_hour: Option<f64>,
+    max_executions: Option<i64>,
+    tags: Vec<String>,
+    owner: Option<String>,
+}
+
+struct When {
+    kind: ScheduleType,
+    config: Value,
+    cadence: Cadence,
+}
+
+/// A number whose range was checked and fits.
+fn small(number: i64) -> i32 {
+    i32::try_from(number).unwrap_or(i32::MAX)
+}
+
+/// `taskType` and `taskConfig`, checked together.
+pub(crate) fn read_task(fields: &mut Fields<'_>) -> Option<(String, Value)> {
+    let kind = fields.needed_text("taskType", WORD_MAX);
+    let config = fields.needed("taskConfig").cloned();
+    let (kind, config) = kind.zip(config)?;
+    fields.take(Task::parse(&kind, &config))?;
+    Some((kind, config))
+}
+
+/// The retry policy as given, checked; null for the default.
+pub(crate) fn read_retry_policy(fields: &mut Fields<'_>) -> Value {
+    let Some(value) = fields.value("retryPolicy") else { return Value::Null };
+    fields.take(RetryPolicy::parse(value).map(|_| ()));
+    value.clone()
+}
+
+fn read_cadence(fields: &mut Fields<'_>, around: &Surroundings<'_>) -> Option<When> {
+    let kind = fields.needed_text("scheduleType", WORD_MAX);
+    let config = fields.needed("scheduleConfig");
+    let (kind, config) = kind.zip(config)?;
+    let config = with_anchor(&kind, config, around.anchor);
+    let context =
+        ParseContext { created_at: around.anchor, default_zone: around.default_zone.to_owned() };
+    let cadence = fields.take(Cadence::parse(&kind, &config, &context))?;
+    Some(When { kind: ScheduleType::parse(&kind)?, config, cadence })
+}
+
+fn read_overlap(fields: &mut Fields<'_>) -> OverlapPolicy {
+    let policy = fields.value("overlapPolicy").and_then(Value::as_str);
+    if let Some(word @ ("queue" | "cancel_running")) = policy {
+        fields.file(not_supported("overlapPolicy", &format!("the policy `{word}`")));
+        return OverlapPolicy::Skip;
+    }
+    fields.word("overlapPolicy").unwrap_or(OverlapPolicy::Skip)
+}
+
+/// Lays a partial body over a stored definition; null clears a field.
+///
+/// # Errors
+/// 422 when `patch` is not an object or names what only the server writes.
+pub(crate) fn merge(stored: &ScheduleDefinition, patch: &Value) -> Result<Value, ApiError> {
+    let Value::Object(patch) = patch else {
+        return Err(ApiError::invalid_field("", "invalid_type", "send a JSON object"));
+    };
+    let read_only: Vec<Fault> = READ_ONLY
+        .iter()
+        .filter(|name| patch.contains_key(**name))
+        .map(|name| {
+            Fault::new(*name, "read_only", format!("`{name}` is the server's; leave it out"))
+        })
+        .collect();
+    if !read_only.is_empty() {
+        return Err(ApiError::invalid(read_only));
+    }
+    let mut whole = body_of(stored);
+    let is_new_policy = patch.get("overlapPolicy").and_then(Value::as_str)
+        == Some(OverlapPolicy::Allow.as_str())
+        && stored.overlap_policy != OverlapPolicy::Allow;
+    if is_new_policy {
+        // The limit that was filled in for another policy is not one that anybody asked for.
+        whole.insert("maxConcurrent".to_owned(), Value::Null);
+    }
+    let old_anchor = stored.schedule_config.get("anchor").cloned();
+    for (name, value) in patch {
+        whole.insert(name.clone(), value.clone());
+    }
+    keep_anchor(&mut whole, old_anchor);
+    Ok(Value::Object(whole))
+}
+
+/// A changed interval stays on the schedule's own grid unless the request names another anchor.
+fn keep_anchor(whole: &mut Map<String, Value>, old: Option<Value>) {
+    let is_interval =
+        whole.get("scheduleType").and_then(Value::as_str) == Some(ScheduleType::Interval.as_str());
+    let config = whole.get_mut("scheduleConfig").and_then(Value::as_object_mut);
+    if let (true, Some(config), Some(old)) = (is_interval, config, old)
+        && config.get("anchor").is_none_or(Value::is_null)
+    {
+        config.insert("anchor".to_owned(), old);
+    }
+}
+
+/// The definition as a request would give it, every field there.
+pub(crate) fn body_of(definition: &ScheduleDefinition) -> Map<String, Value> {
+    let instant = |at: Option<Timestamp>| at.map(instant_text);
+    let body = json!({
+        "name": definition.name,
+        "description": definition.description,
+        "taskType": definition.task_type,
+        "taskConfig": definition.task_config,
+        "scheduleType": definition.schedule_type,
+        "scheduleConfig": definition.schedule_config,
+        "enabled": definition.enabled,
+        "priority": definition.priority,
+        "timeoutMs": definition.timeout_ms,
+        "maxConcurrent": definition.max_concurrent,
+        "overlapPolicy": definition.overlap_policy,
+        "misfirePolicy": definition.misfire_policy,
+        "misfireGraceMs": definition.misfire_grace_ms,
+        "catchupWindowMs": definition.catchup_window_ms,
+        "catchupMax": definition.catchup_max,
+        "catchupPerMinute": definition.catchup_per_minute,
+        "retryPolicy": definition.retry_policy,
+        "severity": definition.severity,
+        "costPerHour": definition.cost_per_hour,
+        "startAt": instant(definition.start_at),
+        "endAt": instant(definition.end_at),
+        "maxExecutions": definition.max_executions,
+        "tags": definition.tags,
+        "owner": definition.owner,
+    });
+    match body {
+        Value::Object(object) => object,
+        _ => Map::new(),
+    }
+}
+
+/// Whether an edit changes when the schedule is due.
+pub(crate) fn changes_cadence(old: &ScheduleDefinition, new: &ScheduleDefinition) -> bool {
+    old.schedule_type != new.schedule_type
+        || old.schedule_config != new.schedule_config
+        || old.start_at.map(instant_text) != new.start_at.map(instant_text)
+        || old.end_at.map(instant_text) != new.end_at.map(instant_text)
+}

@@ -1,0 +1,216 @@
+//! Laws of definitions: what is refused, what is filled in, what an edit keeps.
+
+use actix_web::body::to_bytes;
+use chrono::DateTime;
+use serde_json::{Value, json};
+
+use super::cadence::{first_run, next_runs};
+use super::definition::{Parsed, Surroundings, body_of, changes_cadence, merge, parse};
+use super::execution::{AdHoc, Overrides};
+use crate::api::error::ApiError;
+use crate::clock::Timestamp;
+use crate::domain::schedule::{OverlapPolicy, Schedule};
+
+fn at(seconds: i64) -> Timestamp {
+    DateTime::from_timestamp(1_800_000_000 + seconds, 0).unwrap()
+}
+
+fn read(value: &Value) -> Result<Parsed, ApiError> {
+    let around = Surroundings { anchor: at(0), default_zone: "UTC", misfire_grace_ms: 5_000 };
+    parse(value, &around)
+}
+
+fn minimal() -> Value {
+    json!({
+        "name": "nightly",
+        "taskType": "shell_command",
+        "taskConfig": { "command": "true" },
+        "scheduleType": "interval",
+        "scheduleConfig": { "intervalMs": 60_000 },
+    })
+}
+
+fn with(pairs: &[(&str, Value)]) -> Value {
+    let mut body = minimal();
+    for (name, value) in pairs {
+        body[*name] = value.clone();
+    }
+    body
+}
+
+async fn faults(error: ApiError) -> Vec<(String, String)> {
+    let body = to_bytes(error.into_response("id").into_body()).await.unwrap();
+    let body: Value = serde_json::from_slice(&body).unwrap();
+    let text = |value: &Value| value.as_str().unwrap().to_owned();
+    let errors = body["errors"].as_array().unwrap();
+    errors.iter().map(|fault| (text(&fault["field"]), text(&fault["code"]))).collect()
+}
+
+#[test]
+fn defaults_are_those_of_the_contract() {
+    let definition = read(&minimal()).unwrap().definition;
+    let mut body = Value::Object(body_of(&definition));
+    let config = body["scheduleConfig"].take();
+    assert_eq!(config, json!({"intervalMs": 60_000, "anchor": "2027-01-15T08:00:00.000Z"}));
+    let expected = json!({
+        "enabled": true, "priority": "medium", "timeoutMs": null, "maxConcurrent": 1,
+        "overlapPolicy": "skip", "misfirePolicy": "coalesce", "misfireGraceMs": 5_000,
+        "catchupWindowMs": 3_600_000, "catchupMax": 100, "catchupPerMinute": null,
+        "severity": "high", "tags": [], "description": null,
+    });
+    for (name, value) in expected.as_object().unwrap() {
+        assert_eq!(&body[name], value, "{name}");
+    }
+}
+
+#[tokio::test]
+async fn every_fault_is_named_by_its_path() {
+    let body = json!({
+        "nmae": "x",
+        "taskType": "shell_command",
+        "taskConfig": { "comand": "true" },
+        "scheduleType": "interval",
+        "scheduleConfig": { "intervalMs": 5 },
+        "priority": "urgent",
+        "jitterMs": 10,
+        "resources": { "cpu": 1 },
+        "overlapPolicy": "queue",
+        "startAt": "2027-01-02T00:00:00Z",
+        "endAt": "2027-01-01T00:00:00Z",
+    });
+    let found = faults(read(&body).unwrap_err()).await;
+    for (field, code) in [
+        ("nmae", "unknown_field"),
+        ("name", "required"),
+        ("taskConfig.comand", "unknown_field"),
+        ("scheduleConfig.intervalMs", "out_of_range"),
+        ("priority", "invalid_value"),
+        ("jitterMs", "not_supported_yet"),
+        ("resources", "not_supported_yet"),
+        ("overlapPolicy", "not_supported_yet"),
+        ("endAt", "out_of_range"),
+    ] {
+        assert!(found.contains(&(field.to_owned(), code.to_owned())), "{field} in {found:?}");
+    }
+}
+
+#[tokio::test]
+async fn what_is_not_built_yet_says_so() {
+    let cases = [
+        ("jitterMs", json!(1)),
+        ("queueLimit", json!(1)),
+        ("runAs", json!("root")),
+        ("slaMs", json!(1)),
+        ("resources", json!({})),
+        ("calendars", json!([])),
+        ("overlapPolicy", json!("cancel_running")),
+        ("scheduleType", json!("event")),
+        ("taskType", json!("worker_task")),
+        ("taskType", json!("workflow")),
+    ];
+    for (field, value) in cases {
+        let error = read(&with(&[(field, value)])).unwrap_err();
+        assert_eq!((error.status().as_u16(), error.code()), (422, "not_supported_yet"), "{field}");
+        assert_eq!(faults(error).await[0].0, field);
+    }
+}
+
+#[test]
+fn under_allow_there_is_a_limit_only_when_somebody_set_one() {
+    let skip = read(&minimal()).unwrap().definition;
+    let patch = json!({ "overlapPolicy": "allow" });
+    let allow = read(&merge(&skip, &patch).unwrap()).unwrap().definition;
+    assert_eq!((allow.overlap_policy, allow.max_concurrent), (OverlapPolicy::Allow, None));
+    let patch = json!({ "overlapPolicy": "allow", "maxConcurrent": 3 });
+    let limited = read(&merge(&skip, &patch).unwrap()).unwrap().definition;
+    assert_eq!(limited.max_concurrent, Some(3));
+    let patch = json!({ "overlapPolicy": "skip" });
+    let back = read(&merge(&allow, &patch).unwrap()).unwrap().definition;
+    assert_eq!(back.max_concurrent, Some(1));
+}
+
+#[test]
+fn an_edit_keeps_what_it_does_not_name() {
+    let old = read(&with(&[("tags", json!(["a"])), ("owner", json!("ops"))])).unwrap().definition;
+    let new = read(&merge(&old, &json!({ "priority": "high" })).unwrap()).unwrap().definition;
+    assert_eq!(new.tags, ["a"]);
+    assert!(!changes_cadence(&old, &new));
+    let cleared = read(&merge(&old, &json!({ "owner": null })).unwrap()).unwrap().definition;
+    assert_eq!(cleared.owner, None);
+    assert!(merge(&old, &json!({ "nextRunAt": null })).is_err());
+    assert!(merge(&old, &json!([])).is_err());
+}
+
+#[test]
+fn an_edited_interval_stays_on_its_own_grid() {
+    let old = read(&minimal()).unwrap().definition;
+    let patch = json!({ "scheduleConfig": { "intervalMs": 90_000 } });
+    let whole = merge(&old, &patch).unwrap();
+    let around = Surroundings { anchor: at(500), default_zone: "UTC", misfire_grace_ms: 0 };
+    let Parsed { definition, cadence } = parse(&whole, &around).unwrap();
+    assert!(changes_cadence(&old, &definition));
+    assert_eq!(first_run(&definition, &cadence, at(100)).unwrap(), at(180));
+}
+
+#[test]
+fn the_first_run_is_one_interval_after_creation_and_within_the_bounds() {
+    let Parsed { mut definition, cadence } = read(&minimal()).unwrap();
+    assert_eq!(first_run(&definition, &cadence, at(0)).unwrap(), at(60));
+    definition.start_at = Some(at(180));
+    assert_eq!(first_run(&definition, &cadence, at(0)).unwrap(), at(180));
+    definition.end_at = Some(at(200));
+    assert_eq!(first_run(&definition, &cadence, at(190)).unwrap_err().field, "endAt");
+}
+
+#[test]
+fn a_single_run_may_be_late_by_the_grace_and_no_more() {
+    let body = with(&[
+        ("scheduleType", json!("one_time")),
+        ("scheduleConfig", json!({ "runAt": "2027-01-15T08:00:00Z" })),
+    ]);
+    let Parsed { definition, cadence } = read(&body).unwrap();
+    assert_eq!(first_run(&definition, &cadence, at(4)).unwrap(), at(0));
+    let fault = first_run(&definition, &cadence, at(6)).unwrap_err();
+    assert_eq!((fault.field.as_str(), fault.code), ("scheduleConfig.runAt", "in_the_past"));
+}
+
+#[test]
+fn next_runs_end_with_the_schedule() {
+    let body = with(&[("maxExecutions", json!(3))]);
+    let mut schedule = Schedule {
+        id: 1,
+        definition: read(&body).unwrap().definition,
+        next_run_at: Some(at(120)),
+        last_run_at: Some(at(60)),
+        fired: 1,
+        paused_at: None,
+        resumed_at: None,
+        created_at: at(0),
+        updated_at: at(0),
+        version: 1,
+    };
+    assert_eq!(next_runs(&schedule, "UTC", 5), [at(120), at(180)]);
+    schedule.definition.enabled = false;
+    assert!(next_runs(&schedule, "UTC", 5).is_empty());
+}
+
+#[tokio::test]
+async fn an_ad_hoc_run_takes_only_what_it_knows() {
+    let good = json!({
+        "taskType": "function", "taskConfig": { "name": "a", "payload": {} },
+        "runAt": "2027-01-15T09:00:00+01:00", "dedupKey": "k", "tags": ["x"],
+    });
+    let read = AdHoc::parse(&good).unwrap();
+    assert_eq!(read.run_at, Some(at(0)));
+    let bad = json!({ "taskType": "function", "taskConfig": { "name": "a" }, "dedup": "k" });
+    let found = faults(AdHoc::parse(&bad).unwrap_err()).await;
+    assert!(found.contains(&("dedup".to_owned(), "unknown_field".to_owned())), "{found:?}");
+}
+
+#[test]
+fn an_override_is_of_the_same_task_type() {
+    let body = json!({ "taskConfig": { "command": "true" }, "force": true });
+    assert!(Overrides::parse_trigger(&body, "shell_command").unwrap().force);
+    assert!(Overrides::parse_trigger(&body, "http_request").is_err());
+    assert!(Overrides::parse_retry(&body, "shell_command").is_err());
+}

@@ -1,0 +1,15 @@
+//! How requests are read and answers are written.
+//!
+//! Reading parses to values and collects every fault, each under its dotted path; writing makes
+//! the views of the v1 contract. Neither knows the store's or the server's state.
+
+pub(crate) mod body;
+pub(crate) mod cadence;
+pub(crate) mod definition;
+pub(crate) mod execution;
+pub(crate) mod instant;
+pub(crate) mod query;
+pub(crate) mod views;
+
+#[cfg(test)]
+mod definition_tests;

@@ -1,0 +1,225 @@
+//! From settings to parts: what is built once, in order, before the tree starts.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::json;
+
+use super::ServeError;
+use crate::clock::Clock;
+use crate::config::{self, Settings};
+use crate::domain::event::{NewEvent, Room};
+use crate::runtime::conductor::ConductorHealth;
+use crate::runtime::events::{Feed, RingLimits};
+use crate::runtime::executor::launcher::{Launcher, LauncherParts};
+use crate::runtime::executor::logs::LogWriter;
+use crate::runtime::guard::StoreHealth;
+use crate::runtime::meter;
+use crate::runtime::nodes::lease::NodeLease;
+use crate::runtime::scheduler::status::SchedulerStatus;
+use crate::runtime::services::Services;
+use crate::runtime::sessions::{LiveSettings, LiveState};
+use crate::runtime::system::{Parts, System};
+use crate::runtime::tree::{self, Actors};
+use crate::store::{Store, StoreLocation, StoreOptions};
+use crate::supervision::{Notice, Tree};
+use crate::tasks::conductor::ConductorSettings;
+use crate::tasks::egress::{EgressMode, EgressPolicy};
+use crate::tasks::function::FunctionRegistry;
+use crate::tasks::{Limits, TaskEnvironment, TaskSettings};
+use crate::telemetry::{LogControl, Metrics};
+
+/// Threads that drive tasks.
+const TASK_THREADS: usize = 2;
+
+/// Where the store is, from the settings.
+pub(super) fn store_options(settings: &Settings) -> StoreOptions {
+    let location = match settings.database_url() {
+        Some(url) => StoreLocation::Postgres(url.to_owned()),
+        None => StoreLocation::Sqlite(settings.sqlite_path()),
+    };
+    StoreOptions {
+        location,
+        pool_max: settings.database.pool_max,
+        acquire: settings.database.acquire_ms.duration(),
+    }
+}
+
+/// Builds every part and starts the tree.
+pub(super) async fn system(
+    settings: &Arc<Settings>,
+    clock: &Clock,
+    store: Store,
+    log: LogControl,
+    metrics: Metrics,
+) -> Result<Arc<System>, ServeError> {
+    let environment = Arc::new(environment(settings, clock)?);
+    let lease = NodeLease::new(node_name(), settings.executor.lease_ms.duration());
+    register(&store, &lease).await;
+    let live = live(settings, clock, &store, &lease);
+    let (logs, writing) = LogWriter::new(store.clone());
+    actix_rt::spawn(writing);
+    let launcher = Launcher::new(LauncherParts {
+        store: store.clone(),
+        clock: clock.clone(),
+        environment: environment.clone(),
+        lease,
+        logs,
+        live: live.clone(),
+        limits: Parts::recovery_limits(settings),
+        slots: settings.executor.slots,
+        threads: TASK_THREADS,
+        log_lines_max: settings.executor.log_lines_max,
+    });
+    let store_health = Arc::new(StoreHealth::default());
+    let services =
+        Services::new(store.clone(), clock.clone(), launcher.clone(), store_health.clone());
+    environment.install_services(Arc::new(services));
+    let parts = Parts {
+        settings: settings.clone(),
+        clock: clock.clone(),
+        store,
+        environment,
+        launcher,
+        live,
+        store_health,
+        conductor_health: Arc::new(ConductorHealth::default()),
+        scheduler_status: Arc::new(SchedulerStatus::default()),
+    };
+    let actors = Actors::default();
+    let wall = clock.clone();
+    let tree = Tree::start(tree::spec(&parts, &actors), Arc::new(move || wall.now()))
+        .map_err(|error| ServeError::Setup(error.to_string()))?;
+    tell_notices(&tree, &parts.store);
+    Ok(Arc::new(System::new(parts, actors, tree, log, metrics)))
+}
+
+/// Takes the lease before the tree starts, so that its first pass may claim; the nodes actor
+/// takes it when this fails.
+async fn register(store: &Store, lease: &NodeLease) {
+    let sent = tokio::time::Instant::now();
+    match store.node_register(lease.claimant(), lease.length()).await {
+        Ok(_) => lease.confirm(sent),
+        Err(error) => tracing::warn!(%error, "this node is not registered yet"),
+    }
+}
+
+fn node_name() -> String {
+    let name = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    format!("{name}:{}", std::process::id())
+}
+
+fn environment(settings: &Settings, clock: &Clock) -> Result<TaskEnvironment, ServeError> {
+    let executor = &settings.executor;
+    let mut tasks = TaskSettings::new(settings.server.data_dir.clone());
+    tasks.limits = Limits {
+        output_bytes: executor.output_bytes_max,
+        line_bytes: executor.log_line_bytes_max,
+        grace: executor.grace_ms.duration(),
+        functions: executor.slots,
+        ..Limits::default()
+    };
+    tasks.egress = egress(settings)?;
+    tasks.conductor = conductor(settings)?;
+    let environment = TaskEnvironment::new(tasks, FunctionRegistry::with_builtin(), clock.clone())
+        .map_err(|error| ServeError::Setup(error.to_string()))?;
+    environment.set_own_listeners(vec![settings.server.listen]);
+    Ok(environment)
+}
+
+fn egress(settings: &Settings) -> Result<EgressPolicy, ServeError> {
+    let mode = match settings.egress.mode {
+        config::EgressMode::InternalOk => EgressMode::InternalOk,
+        config::EgressMode::Strict => EgressMode::Strict,
+    };
+    let allow = settings
+        .egress
+        .allow
+        .iter()
+        .map(|rule| {
+            rule.parse().map_err(|error| ServeError::Setup(format!("egress.allow: {error}")))
+        })
+        .collect::<Result<_, _>>()?;
+    Ok(EgressPolicy { mode, allow })
+}
+
+fn conductor(settings: &Settings) -> Result<Option<ConductorSettings>, ServeError> {
+    let conductor = &settings.conductor;
+    if conductor.url.is_empty() {
+        return Ok(None);
+    }
+    let url = conductor
+        .url
+        .parse()
+        .map_err(|error| ServeError::Setup(format!("conductor.url: {error}")))?;
+    let token = conductor.token.reveal();
+    Ok(Some(ConductorSettings {
+        url,
+        token: (!token.is_empty()).then(|| token.to_owned()),
+        request_timeout: conductor.request_ms.duration(),
+    }))
+}
+
+fn live(settings: &Settings, clock: &Clock, store: &Store, lease: &NodeLease) -> Arc<LiveState> {
+    let socket = &settings.websocket;
+    let count = |n: usize| u64::try_from(n).unwrap_or(u64::MAX);
+    let sessions = LiveSettings {
+        heartbeat: socket.heartbeat_ms.duration(),
+        ping: socket.ping_ms.duration(),
+        idle: socket.idle_ms.duration(),
+        grace: socket.grace_ms.duration(),
+        window_messages: count(socket.window_messages),
+        window_bytes: count(socket.window_bytes),
+        message_bytes_max: socket.message_bytes_max,
+        sessions_max: socket.sessions_max,
+        ..LiveSettings::default()
+    };
+    let feed = Arc::new(Feed::new(Arc::new(store.clone()), RingLimits::default()));
+    Arc::new(LiveState::new(feed, clock.clone(), sessions, lease.claimant().boot_id))
+}
+
+/// Makes events and counts of what the tree tells. The listener must not block the supervisors'
+/// thread, so a task of its own stores them; the queue is bounded by the restart limits.
+fn tell_notices(tree: &Tree, store: &Store) {
+    let (sender, mut receiver) = tokio::sync::mpsc::unbounded_channel::<NewEvent>();
+    tree.on_notice(move |notice| {
+        // Nobody listens any more only while the process ends.
+        drop(sender.send(notice_event(notice)));
+    });
+    let store = store.clone();
+    actix_rt::spawn(async move {
+        while let Some(event) = receiver.recv().await {
+            let mut wait = Duration::from_millis(100);
+            while let Err(error) = store.event_append(vec![event.clone()]).await {
+                tracing::debug!(%error, "an actor's event waits for the store");
+                tokio::time::sleep(wait).await;
+                wait = (wait * 2).min(Duration::from_secs(5));
+            }
+        }
+    });
+}
+
+fn notice_event(notice: &Notice) -> NewEvent {
+    let (event_type, payload) = match notice {
+        Notice::Restarted { path, generation, restarts } => (
+            "actor_restarted",
+            json!({ "path": path, "generation": generation, "restarts": restarts }),
+        ),
+        Notice::Failed { path, crash } => {
+            let kind = json!(crash.kind);
+            meter::actor_crashed(path, kind.as_str().unwrap_or("unknown"));
+            ("actor_failed", json!({ "path": path, "kind": kind, "reason": crash.reason }))
+        }
+        Notice::GaveUp { reason } => ("actor_failed", json!({ "path": "root", "reason": reason })),
+    };
+    NewEvent {
+        event_type,
+        room: Room::Admin,
+        schedule_id: None,
+        execution_id: None,
+        severity: None,
+        tags: Vec::new(),
+        owner: None,
+        payload,
+    }
+}

@@ -1,0 +1,9 @@
+//! The HTTP API over a real listener and a real store.
+
+mod access;
+mod executions;
+mod failures;
+mod keys;
+mod protocol;
+mod schedules;
+mod server;

@@ -1,0 +1,7 @@
+//! The live side, over a real socket and an event log in memory.
+
+mod conformance;
+mod delivery;
+mod manners;
+mod stalled;
+mod support;

@@ -19,3 +19,5 @@ pub mod runtime;
 pub mod api;
 
 pub mod app;
+
+pub mod cli;

@@ -1,12 +1,14 @@
-//! The program: the shim that runs a shell task.
+//! The `carillon` binary: the shim that runs a shell task, or the command line.
 
 use std::process::ExitCode;
 
 use carillon::tasks::shim;
 
 fn main() -> ExitCode {
-    if std::env::args_os().nth(1).is_some_and(|first| first == shim::ARGUMENT) {
+    let arguments: Vec<_> = std::env::args_os().collect();
+    // Before anything else: a shim must stay small and start nothing of the server.
+    if arguments.get(1).is_some_and(|first| first == shim::ARGUMENT) {
         return shim::main();
     }
-    ExitCode::SUCCESS
+    carillon::cli::run(arguments)
 }

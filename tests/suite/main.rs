@@ -3,6 +3,10 @@
 #[cfg(test)]
 mod api;
 #[cfg(test)]
+mod cli;
+#[cfg(test)]
+mod e2e;
+#[cfg(test)]
 mod live;
 #[cfg(test)]
 mod oracle;

@@ -1,0 +1,138 @@
+//! kill -9 at random moments: nothing is lost, nothing runs twice. The tasks keep a ledger outside
+//! the product: each appends a line to a file when it starts.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::on_both_stores;
+use super::processes::{alive, marker};
+use super::server::{Backend, Server};
+
+on_both_stores! {
+    kill_nine_loses_and_doubles_nothing,
+    a_killed_server_leaves_no_process_behind,
+    an_ordered_stop_lets_tasks_finish_and_exits_with_zero,
+    a_drain_past_its_deadline_interrupts_and_retries,
+}
+
+/// Rounds of the short form, which runs with every test; `CARILLON_CRASH_ROUNDS` asks for more.
+const ROUNDS: u32 = 6;
+
+fn rounds() -> u32 {
+    std::env::vars()
+        .find(|(key, _)| key == "CARILLON_CRASH_ROUNDS")
+        .and_then(|(_, value)| value.parse().ok())
+        .unwrap_or(ROUNDS)
+}
+
+fn kill_nine_loses_and_doubles_nothing(backend: Backend) {
+    let mut server = Server::new(backend).with("CARILLON_EXECUTOR__LEASE_MS", "2000").started();
+    let ledger = server.path("ledger");
+    let command = format!("echo \"$CARILLON_EXECUTION_ID\" >> {}", ledger.display());
+    let schedule = server.post(
+        "/api/scheduler/schedules",
+        &json!({
+            "name": "ticker", "taskType": "shell_command", "taskConfig": {"command": command},
+            "scheduleType": "interval", "scheduleConfig": {"intervalMs": 200},
+            "overlapPolicy": "allow", "misfirePolicy": "run_all",
+        }),
+    );
+    let path = format!("/api/scheduler/schedules/{}", schedule["id"]);
+    for round in 0..rounds() {
+        // Not a wait for something: the moment of the crash is the point, and differs each round.
+        super::pause(Duration::from_millis(120 + u64::from(round * 97 % 400)));
+        server.kill();
+        server.start();
+    }
+    server.post(&format!("{path}/pause"), &Value::Null);
+    let list = format!("/api/execution/executions?scheduleId={}&limit=500", schedule["id"]);
+    server.until("everything settled", |server| {
+        // In this order: what ends between the two looks shows as a waiting retry in the second.
+        let retries = "/api/errors/errors?recoveryStatus=retry_scheduled,retrying";
+        server.get(&format!("{list}&status=pending,running"))["total"] == 0
+            && server.get(retries)["total"] == 0
+    });
+    let rows = server.get(&list)["items"].as_array().unwrap().clone();
+    let planned: Vec<&Value> = rows.iter().filter(|row| row["trigger"] == "schedule").collect();
+    let mut instants: Vec<&str> =
+        planned.iter().map(|row| row["scheduledAt"].as_str().unwrap()).collect();
+    instants.sort_unstable();
+    let times: Vec<i64> = instants
+        .iter()
+        .map(|at| at.parse::<chrono::DateTime<chrono::Utc>>().unwrap().timestamp_millis())
+        .collect();
+    assert!(
+        times.windows(2).all(|pair| pair[1] - pair[0] == 200),
+        "holes or doubles: {instants:?}"
+    );
+    let mut starts: HashMap<String, usize> = HashMap::new();
+    for line in std::fs::read_to_string(&ledger).unwrap().lines() {
+        *starts.entry(line.to_owned()).or_default() += 1;
+    }
+    assert!(starts.values().all(|count| *count == 1), "an execution started twice: {starts:?}");
+    for chain in &planned {
+        let done = rows.iter().any(|row| {
+            row["chainId"] == chain["chainId"]
+                && row["status"] == "completed"
+                && starts.contains_key(row["executionId"].as_str().unwrap())
+        });
+        assert!(done, "a planned run never completed: {chain}");
+    }
+}
+
+fn a_killed_server_leaves_no_process_behind(backend: Backend) {
+    let mut server = Server::new(backend).started();
+    let seconds = marker();
+    // Deaf to TERM, in sessions of their own, without our environment, double-forked, stopped.
+    let command = format!(
+        "trap '' TERM; setsid sh -c 'trap \"\" TERM; sleep {seconds}; sleep {seconds}' & \
+         env -i setsid sleep {seconds} & (setsid sh -c 'sleep {seconds} & kill -STOP $!; wait' &); \
+         sleep {seconds}; sleep {seconds}"
+    );
+    server.post(
+        "/api/execution/executions",
+        &json!({"taskType": "shell_command", "taskConfig": {"command": command}}),
+    );
+    // The shell, its two daemons, the double-forked one and its stopped child, two sleeps.
+    server.until("the whole tree", |_| alive(&seconds) == 7);
+    server.kill();
+    server.until("no process is left", |_| alive(&seconds) == 0);
+}
+
+fn an_ordered_stop_lets_tasks_finish_and_exits_with_zero(backend: Backend) {
+    let mut server = Server::new(backend).started();
+    let run = server.post(
+        "/api/execution/executions",
+        &json!({"taskType": "shell_command", "taskConfig": {"command": "sleep 1; echo done"}}),
+    );
+    let path = format!("/api/execution/executions/{}", run["id"]);
+    server.until("it runs", |server| server.get(&path)["status"] == "running");
+    assert!(server.terminate().success());
+    server.start();
+    assert_eq!(server.get(&path)["status"], "completed");
+}
+
+fn a_drain_past_its_deadline_interrupts_and_retries(backend: Backend) {
+    let mut server = Server::new(backend).with("CARILLON_EXECUTOR__DRAIN_MS", "200").started();
+    let flag = server.path("second");
+    let command = format!("test -e {0} || {{ touch {0}; sleep 600; }}", flag.display());
+    let run = server.post(
+        "/api/execution/executions",
+        &json!({"taskType": "shell_command", "taskConfig": {"command": command},
+                "retryPolicy": {"maxAttempts": 1}}),
+    );
+    server.until("it runs", |_| flag.exists());
+    assert!(server.terminate().success());
+    server.start();
+    let path = format!("/api/execution/executions/{}", run["id"]);
+    let first = server.get(&path);
+    assert_eq!(
+        (&first["status"], &first["error"]["kind"]),
+        (&json!("failed"), &json!("interrupted"))
+    );
+    server.until("the next attempt completed", |server| {
+        server.get("/api/execution/executions?status=completed")["total"] == 1
+    });
+}

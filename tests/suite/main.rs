@@ -18,3 +18,5 @@ mod supervision;
 mod support;
 #[cfg(test)]
 mod tasks;
+#[cfg(test)]
+mod tidy;

@@ -19,5 +19,6 @@ pub mod runtime;
 pub mod api;
 
 pub mod app;
+pub mod bench;
 
 pub mod cli;

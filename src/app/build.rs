@@ -220,6 +220,6 @@ fn notice_event(notice: &Notice) -> NewEvent {
         severity: None,
         tags: Vec::new(),
         owner: None,
-        payload,
+        payload: payload.to_string(),
     }
 }

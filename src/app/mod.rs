@@ -6,7 +6,10 @@
 //! on until the last task ended), sessions close, the tree stops in reverse, HTTP closes last.
 
 mod build;
+mod embed;
 mod start;
+
+pub use embed::Embedded;
 
 use std::net::TcpListener;
 use std::sync::Arc;
@@ -194,7 +197,7 @@ async fn shut_down(system: &Arc<System>, settings: &Settings) {
         severity: None,
         tags: Vec::new(),
         owner: None,
-        payload: json!({ "nodeId": launcher.lease().claimant().node_id }),
+        payload: json!({ "nodeId": launcher.lease().claimant().node_id }).to_string(),
     };
     last_word("the shutdown event", store.event_append(vec![farewell])).await;
     system.parts().live.close_all(SESSIONS_WAIT).await;

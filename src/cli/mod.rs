@@ -7,6 +7,7 @@
 //! Exit status: 0 done; 1 refused or failed; 2 wrong usage or configuration; 3 no server reached.
 
 mod admin;
+mod bench;
 mod client;
 mod doctor;
 mod error;
@@ -70,6 +71,9 @@ enum Command {
     #[command(after_help = doctor::EXAMPLE)]
     /// Shows the settings in force and where they come from, and checks this machine.
     Doctor(doctor::Doctor),
+    #[command(after_help = bench::EXAMPLE)]
+    /// Measures this binary on this machine.
+    Bench(bench::Bench),
     /// API keys.
     Token(token::Token),
     /// Schedules: when and what.
@@ -170,6 +174,7 @@ pub fn run(arguments: Vec<OsString>) -> ExitCode {
         Some(Command::Serve(flags)) => serve::run(flags),
         Some(Command::Migrate(flags)) => migrate::run(flags),
         Some(Command::Doctor(command)) => doctor::run(command),
+        Some(Command::Bench(command)) => bench::run(command),
         Some(Command::Token(command)) => {
             call(command.connection, async |client| command.verb.run(client).await)
         }

@@ -4,10 +4,14 @@
 //! are `noun_past_participle` and are for ever.
 
 use chrono::{DateTime, SecondsFormat, Utc};
+use serde::{Serialize, Serializer};
 use serde_json::{Value, json};
+use uuid::Uuid;
 
 use crate::domain::error_record::{DeadLetter, ErrorRecord};
-use crate::domain::execution::{Execution, ExecutionStatus, Severity};
+use crate::domain::execution::{
+    Execution, ExecutionError, ExecutionStatus, NewExecution, Priority, Severity, Trigger,
+};
 use crate::domain::schedule::Schedule;
 use crate::domain::text_enum;
 
@@ -42,8 +46,8 @@ pub struct NewEvent {
     pub tags: Vec<String>,
     /// Owner of what it speaks of, for the rooms `owner:<owner>`.
     pub owner: Option<String>,
-    /// What a client gets as `payload`.
-    pub payload: Value,
+    /// What a client gets as `payload`: JSON text.
+    pub payload: String,
 }
 
 /// An event as stored.
@@ -77,6 +81,15 @@ pub fn instant_text(at: DateTime<Utc>) -> String {
     at.to_rfc3339_opts(SecondsFormat::Millis, true)
 }
 
+/// An instant that is written as the API writes it.
+struct InstantText(DateTime<Utc>);
+
+impl Serialize for InstantText {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&instant_text(self.0))
+    }
+}
+
 fn optional_instant(at: Option<DateTime<Utc>>) -> Value {
     at.map_or(Value::Null, |at| Value::String(instant_text(at)))
 }
@@ -95,39 +108,107 @@ pub const fn execution_event_type(status: ExecutionStatus) -> &'static str {
     }
 }
 
-/// The event of an execution that just took on `status`. The payload leaves result and config out:
+/// Where an execution stands at one moment: what its event tells beside what never changes.
+#[derive(Clone, Copy, Debug)]
+pub struct ExecutionMoment<'a> {
+    /// Where it stands.
+    pub status: ExecutionStatus,
+    /// When it was claimed.
+    pub started_at: Option<DateTime<Utc>>,
+    /// When it ended.
+    pub completed_at: Option<DateTime<Utc>>,
+    /// `completed_at - started_at` in milliseconds.
+    pub duration_ms: Option<i64>,
+    /// Start minus due in milliseconds.
+    pub lateness_ms: Option<i64>,
+    /// Why it failed.
+    pub error: Option<&'a ExecutionError>,
+    /// Name of the node that runs or ran it.
+    pub node_id: Option<&'a str>,
+}
+
+impl<'a> ExecutionMoment<'a> {
+    /// The moment of its making.
+    pub const CREATED: Self = Self {
+        status: ExecutionStatus::Pending,
+        started_at: None,
+        completed_at: None,
+        duration_ms: None,
+        lateness_ms: None,
+        error: None,
+        node_id: None,
+    };
+
+    /// As the row is now.
+    #[must_use]
+    pub fn of(execution: &'a Execution) -> Self {
+        Self {
+            status: execution.status,
+            started_at: execution.started_at,
+            completed_at: execution.completed_at,
+            duration_ms: execution.duration_ms,
+            lateness_ms: execution.lateness_ms,
+            error: execution.error.as_ref(),
+            node_id: execution.node_id.as_deref(),
+        }
+    }
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct ExecutionPayload<'a> {
+    id: i64,
+    execution_id: Uuid,
+    chain_id: Uuid,
+    schedule_id: Option<i64>,
+    schedule_name: Option<&'a str>,
+    trigger: Trigger,
+    task_type: &'a str,
+    status: ExecutionStatus,
+    priority: Priority,
+    attempt: i32,
+    scheduled_at: InstantText,
+    started_at: Option<InstantText>,
+    completed_at: Option<InstantText>,
+    duration_ms: Option<i64>,
+    lateness_ms: Option<i64>,
+    error: Option<&'a ExecutionError>,
+    node_id: Option<&'a str>,
+}
+
+/// The event of an execution that just took on a status. The payload leaves result and config out:
 /// they may be large, and a client that wants them asks for the execution.
 #[must_use]
-pub fn execution_event(execution: &Execution, status: ExecutionStatus) -> NewEvent {
-    let new = &execution.new;
-    let payload = json!({
-        "id": execution.id,
-        "executionId": new.execution_id,
-        "chainId": new.chain_id,
-        "scheduleId": new.schedule_id,
-        "scheduleName": new.schedule_name,
-        "trigger": new.trigger,
-        "taskType": new.task.task_type,
-        "status": status,
-        "priority": new.priority,
-        "attempt": new.attempt,
-        "scheduledAt": instant_text(new.scheduled_at),
-        "startedAt": optional_instant(execution.started_at),
-        "completedAt": optional_instant(execution.completed_at),
-        "durationMs": execution.duration_ms,
-        "latenessMs": execution.lateness_ms,
-        "error": execution.error,
-        "nodeId": execution.node_id,
-    });
+pub fn execution_event(id: i64, new: &NewExecution, moment: ExecutionMoment<'_>) -> NewEvent {
+    let payload = ExecutionPayload {
+        id,
+        execution_id: new.execution_id,
+        chain_id: new.chain_id,
+        schedule_id: new.schedule_id,
+        schedule_name: new.schedule_name.as_deref(),
+        trigger: new.trigger,
+        task_type: &new.task.task_type,
+        status: moment.status,
+        priority: new.priority,
+        attempt: new.attempt,
+        scheduled_at: InstantText(new.scheduled_at),
+        started_at: moment.started_at.map(InstantText),
+        completed_at: moment.completed_at.map(InstantText),
+        duration_ms: moment.duration_ms,
+        lateness_ms: moment.lateness_ms,
+        error: moment.error,
+        node_id: moment.node_id,
+    };
     NewEvent {
-        event_type: execution_event_type(status),
+        event_type: execution_event_type(moment.status),
         room: Room::Tasks,
         schedule_id: new.schedule_id,
-        execution_id: Some(execution.id),
+        execution_id: Some(id),
         severity: None,
         tags: new.task.tags.clone(),
         owner: new.task.owner.clone(),
-        payload,
+        // Plain fields cannot fail to be written.
+        payload: serde_json::to_string(&payload).unwrap_or_else(|_| "null".to_owned()),
     }
 }
 
@@ -150,7 +231,8 @@ pub fn schedule_event(schedule: &Schedule, event_type: &'static str) -> NewEvent
             "enabled": definition.enabled,
             "nextRunAt": optional_instant(schedule.next_run_at),
             "version": schedule.version,
-        }),
+        })
+        .to_string(),
     }
 }
 
@@ -181,7 +263,8 @@ pub fn error_event(record: &ErrorRecord, event_type: &'static str) -> NewEvent {
             "recoveryAttempts": record.recovery_attempts,
             "maxRetryAttempts": record.max_retry_attempts,
             "nextRetryAt": optional_instant(record.next_retry_at),
-        }),
+        })
+        .to_string(),
     }
 }
 
@@ -204,6 +287,7 @@ pub fn dead_letter_event(letter: &DeadLetter, event_type: &'static str) -> NewEv
             "scheduleName": letter.schedule_name,
             "cause": letter.cause,
             "status": letter.status,
-        }),
+        })
+        .to_string(),
     }
 }

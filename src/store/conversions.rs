@@ -8,7 +8,6 @@ use serde_json::Value;
 use crate::domain::error_record::{
     DeadLetter, DeadLetterStatus, ErrorRecord, ErrorType, RecoveryStatus,
 };
-use crate::domain::event::{Event, Room};
 use crate::domain::execution::{
     Execution, ExecutionError, ExecutionStatus, NewExecution, Priority, Severity, TaskSnapshot,
     Trigger,
@@ -18,7 +17,7 @@ use crate::domain::schedule::{
     ScheduleType,
 };
 use crate::store::models::{
-    DeadLetterRow, DeadLetterValues, ErrorRow, ErrorValues, EventRow, ExecutionRow, KeyRowRaw,
+    DeadLetterRow, DeadLetterValues, ErrorRow, ErrorValues, ExecutionRow, KeyRowRaw,
     LedgerRowRaw, LogRowRaw, NodeRowRaw, ScheduleRow, ScheduleValues,
 };
 use crate::store::op::{OpError, OpResult, corrupt};
@@ -338,25 +337,6 @@ impl From<LogRowRaw> for LogRow {
             stream: row.stream,
             text: row.text,
         }
-    }
-}
-
-impl TryFrom<EventRow> for Event {
-    type Error = OpError;
-
-    fn try_from(row: EventRow) -> OpResult<Self> {
-        Ok(Self {
-            seq: row.seq,
-            at: row.at.0,
-            event_type: row.event_type,
-            room: parsed!(Room, "room", row.room),
-            schedule_id: row.schedule_id,
-            execution_id: row.execution_id,
-            severity: row.severity.as_deref().and_then(Severity::parse),
-            tags: tags_of(row.tags),
-            owner: row.owner,
-            payload: row.payload,
-        })
     }
 }
 

@@ -23,6 +23,7 @@ mod changes;
 mod contract;
 mod conversions;
 mod error;
+mod event_chunk;
 mod faulty;
 mod models;
 mod op;
@@ -31,6 +32,7 @@ mod schema;
 mod shared;
 mod sql_types;
 mod sqlite;
+mod statement;
 mod types;
 
 use std::sync::Arc;

@@ -4,7 +4,7 @@
 use diesel::prelude::*;
 
 use crate::store::schema::{
-    api_keys, dead_letters, error_records, events, execution_logs, nodes, schedule_ledger,
+    api_keys, dead_letters, error_records, event_chunks, execution_logs, nodes, schedule_ledger,
     task_executions, task_schedules,
 };
 use crate::store::sql_types::{Instant, JsonDoc, Uid};
@@ -239,21 +239,14 @@ pub(crate) struct LogRowRaw {
     pub(crate) text: String,
 }
 
-/// A row of `events`.
+/// A row of `event_chunks`.
 #[derive(Clone, Debug, Queryable, Selectable)]
-#[diesel(table_name = events)]
+#[diesel(table_name = event_chunks)]
 #[diesel(check_for_backend(diesel::pg::Pg, diesel::sqlite::Sqlite))]
-pub(crate) struct EventRow {
-    pub(crate) seq: i64,
+pub(crate) struct EventChunkRow {
+    pub(crate) first_seq: i64,
     pub(crate) at: Instant,
-    pub(crate) event_type: String,
-    pub(crate) room: String,
-    pub(crate) schedule_id: Option<i64>,
-    pub(crate) execution_id: Option<i64>,
-    pub(crate) severity: Option<String>,
-    pub(crate) tags: JsonDoc,
-    pub(crate) owner: Option<String>,
-    pub(crate) payload: String,
+    pub(crate) body: String,
 }
 
 /// A row of `nodes`.

@@ -180,17 +180,11 @@ diesel::table! {
     use diesel::sql_types::{BigInt, Bool, Double, Integer, Nullable, SmallInt, Text};
     use crate::store::sql_types::sql::{Instant, JsonDoc, Uid};
 
-    events (seq) {
-        seq -> BigInt,
+    event_chunks (last_seq) {
+        last_seq -> BigInt,
+        first_seq -> BigInt,
         at -> Instant,
-        event_type -> Text,
-        room -> Text,
-        schedule_id -> Nullable<BigInt>,
-        execution_id -> Nullable<BigInt>,
-        severity -> Nullable<Text>,
-        tags -> JsonDoc,
-        owner -> Nullable<Text>,
-        payload -> Text,
+        body -> Text,
     }
 }
 

@@ -62,6 +62,41 @@ pub(crate) fn json_text(value: &Value) -> String {
     without_nul(value.to_string())
 }
 
+/// The text of a JSON document, to be written as it is.
+#[derive(Clone, Debug, PartialEq, Eq, AsExpression)]
+#[diesel(sql_type = sql::JsonDoc)]
+pub(crate) struct JsonText(pub(crate) String);
+
+impl JsonText {
+    /// A document's text.
+    pub(crate) fn of(value: &Value) -> Self {
+        Self(json_text(value))
+    }
+
+    /// The text of a list of labels.
+    pub(crate) fn of_tags(tags: &[String]) -> Self {
+        if tags.is_empty() {
+            return Self("[]".to_owned());
+        }
+        Self(without_nul(serde_json::to_string(tags).unwrap_or_else(|_| "[]".to_owned())))
+    }
+}
+
+impl ToSql<sql::JsonDoc, Pg> for JsonText {
+    fn to_sql<'b>(&'b self, out: &mut Output<'b, '_, Pg>) -> serialize::Result {
+        out.write_all(&[1])?;
+        out.write_all(self.0.as_bytes())?;
+        Ok(IsNull::No)
+    }
+}
+
+impl ToSql<sql::JsonDoc, Sqlite> for JsonText {
+    fn to_sql<'b>(&'b self, out: &mut Output<'b, '_, Sqlite>) -> serialize::Result {
+        out.set_value(self.0.as_str());
+        Ok(IsNull::No)
+    }
+}
+
 fn instant_of_micros(micros: i64) -> deserialize::Result<Instant> {
     DateTime::from_timestamp_micros(micros)
         .map(Instant)

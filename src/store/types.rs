@@ -1,11 +1,13 @@
 //! The values that go into and come out of store operations beside the domain's own.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use serde_json::Value;
 use uuid::Uuid;
 
+use crate::clock::Timestamp;
 use crate::domain::error_record::{DeadLetterStatus, FailureEntry, RecoveryStatus};
 use crate::domain::execution::{
     Execution, ExecutionError, ExecutionStatus, NewExecution, Severity,
@@ -149,11 +151,22 @@ pub struct FiringResult {
     pub held: Vec<i64>,
 }
 
+/// What a firing writes to its schedule.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Advance {
+    pub(crate) id: i64,
+    pub(crate) next_run_at: Option<Timestamp>,
+    pub(crate) last_run_at: Option<Timestamp>,
+    pub(crate) fired: i64,
+    pub(crate) enabled: bool,
+    pub(crate) paused_at: Option<Timestamp>,
+}
+
 /// The end of a running execution.
 #[derive(Clone, Debug)]
 pub struct Finish {
-    /// Row id.
-    pub id: i64,
+    /// The row as it was claimed: it is not read again.
+    pub row: Arc<Execution>,
     /// The boot id that must hold the lease.
     pub lease_owner: Uuid,
     /// `Completed`, `Failed`, `Timeout` or `Cancelled`.
@@ -173,10 +186,27 @@ pub struct Finish {
 /// What became of one [`Finish`].
 #[derive(Clone, Debug)]
 pub enum FinishResult {
-    /// Written; the row as it is now.
-    Done(Box<Execution>),
+    /// Written; the state it ended in.
+    Done(ExecutionStatus),
     /// The lease was lost (or the row was ended otherwise): nothing was changed.
     Superseded(i64),
+}
+
+/// What an end writes to its row.
+#[derive(Clone, Debug)]
+pub(crate) struct End {
+    /// Place in the batch.
+    pub(crate) place: usize,
+    pub(crate) id: i64,
+    pub(crate) lease_owner: Uuid,
+    pub(crate) status: ExecutionStatus,
+    pub(crate) completed_at: Timestamp,
+    pub(crate) duration_ms: i64,
+    pub(crate) result: Option<String>,
+    pub(crate) error: Option<String>,
+    pub(crate) conductor_thread_id: Option<String>,
+    pub(crate) conductor_status: Option<String>,
+    pub(crate) cost: Option<f64>,
 }
 
 /// What became of a request to cancel.

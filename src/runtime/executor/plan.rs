@@ -1,5 +1,6 @@
 //! What to write when a task ended: pure.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
@@ -34,7 +35,7 @@ pub struct FinishFacts {
 /// The end of a running row, with what recovery does next.
 #[must_use]
 pub fn plan_finish(
-    row: &Execution,
+    row: Arc<Execution>,
     outcome: Outcome,
     timeout: Duration,
     facts: FinishFacts,
@@ -54,9 +55,9 @@ pub fn plan_finish(
         Outcome::Cancelled { result, extra } => (ExecutionStatus::Cancelled, None, result, extra),
     };
     let failure =
-        error.as_ref().map(|error| plan_failure(row, error, facts.limits, facts.now, facts.random));
+        error.as_ref().map(|error| plan_failure(&row, error, facts.limits, facts.now, facts.random));
     Finish {
-        id: row.id,
+        row,
         lease_owner: facts.lease_owner,
         status,
         result,

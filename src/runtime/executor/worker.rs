@@ -5,6 +5,7 @@
 //! task's work is not lost because of an outage shorter than the lease.
 
 use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -31,6 +32,7 @@ const RETRY_MAX: Duration = Duration::from_secs(2);
 /// Runs one claimed row to its end.
 pub(super) async fn run(launcher: Launcher, row: Execution, control: TaskControl) {
     let inner = &launcher.inner;
+    let row = Arc::new(row);
     let owner = row.lease_owner.unwrap_or_default();
     let log = ExecutionLog::new(
         (row.id, row.new.execution_id),
@@ -61,7 +63,7 @@ pub(super) async fn run(launcher: Launcher, row: Execution, control: TaskControl
         now: inner.clock.now(),
         random: rand::random::<f64>(),
     };
-    let finish = plan_finish(&row, outcome, timeout, facts);
+    let finish = plan_finish(row.clone(), outcome, timeout, facts);
     meter::execution_ended(&row.new.task.task_type, finish.status.as_str(), started.elapsed());
     write(&launcher, finish, owner).await;
     inner.running.end(row.id);
@@ -97,11 +99,11 @@ fn panicked(payload: Box<dyn std::any::Any + Send>) -> Outcome {
 /// Writes the end until it is written, refused for good, or the lease is lost.
 async fn write(launcher: &Launcher, mut finish: Finish, owner: Uuid) {
     let inner = &launcher.inner;
-    let id = finish.id;
+    let id = finish.row.id;
     let mut wait = RETRY_FIRST;
     loop {
         match submit(launcher, finish.clone()).await {
-            Ok(FinishResult::Done(row)) => return count(launcher, row.status),
+            Ok(FinishResult::Done(status)) => return count(launcher, status),
             Ok(FinishResult::Superseded(_)) => {
                 inner.counters.superseded.fetch_add(1, Ordering::Relaxed);
                 meter::superseded();
@@ -157,7 +159,7 @@ async fn submit(launcher: &Launcher, finish: Finish) -> StoreResult<FinishResult
 }
 
 async fn alone(launcher: &Launcher, finish: Finish) -> StoreResult<FinishResult> {
-    let id = finish.id;
+    let id = finish.row.id;
     let results = launcher.inner.store.execution_finish(vec![finish]).await?;
     Ok(results.into_iter().next().unwrap_or(FinishResult::Superseded(id)))
 }

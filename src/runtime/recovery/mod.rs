@@ -4,6 +4,7 @@
 //! `domain::recovery`); this actor only carries it out when its instant comes. So a crash, a
 //! restart and a cold start are one code path: the store says what is due.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use actix::{Actor, AsyncContext, Context, Handler, WrapFuture};
@@ -163,7 +164,7 @@ impl Work {
                 return Ok(());
             }
             let full = i64::try_from(lost.len()).unwrap_or(i64::MAX) >= *batch;
-            let ends: Vec<Finish> = lost.iter().map(|row| self.end_of_lost(row)).collect();
+            let ends: Vec<Finish> = lost.into_iter().map(|row| self.end_of_lost(row)).collect();
             let results = store.execution_finish(ends).await?;
             let ended = results.iter().filter(|r| matches!(r, FinishResult::Done(_))).count();
             meter::leases_expired(ended);
@@ -174,7 +175,7 @@ impl Work {
         }
     }
 
-    fn end_of_lost(&self, row: &Execution) -> Finish {
+    fn end_of_lost(&self, row: Execution) -> Finish {
         let node = row.node_id.as_deref().unwrap_or("unknown");
         let owner = row.lease_owner.unwrap_or_default();
         let cancelled = row.cancel_requested_at.is_some();
@@ -182,9 +183,9 @@ impl Work {
             NODE_LOST,
             format!("the node `{node}` was lost while it ran this attempt"),
         );
-        let failure = plan_failure(row, &error, self.parts.limits, self.parts.clock.now(), 0.5);
+        let failure = plan_failure(&row, &error, self.parts.limits, self.parts.clock.now(), 0.5);
         Finish {
-            id: row.id,
+            row: Arc::new(row),
             lease_owner: owner,
             // What a person wanted to end has ended with its node.
             status: if cancelled { ExecutionStatus::Cancelled } else { ExecutionStatus::Failed },

@@ -1,22 +1,24 @@
-//! The statements by hand: set-based over one JSON parameter.
+//! The statements by hand: set-based, one array a column.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
+use std::marker::PhantomData;
 use std::time::Duration;
 
-use diesel::QueryableByName;
-use diesel::sql_types::{BigInt, Text};
+use diesel::prelude::*;
+use diesel::sql_types::{Array, BigInt, Bool, Double, Integer, Nullable, SmallInt, Text};
 use diesel_async::RunQueryDsl;
 use serde::{Serialize, Serializer};
-use uuid::Uuid;
 
-use super::Conn;
-use super::queries::documents::{EventDocument, document};
+use super::{Conn, Db};
 use crate::clock::{Clock, Timestamp};
 use crate::domain::event::NewEvent;
-use crate::store::ClaimHere;
+use crate::domain::execution::Execution;
 use crate::store::models::ExecutionRow;
 use crate::store::op::OpResult;
-use crate::store::sql_types::{Instant, Uid, sql};
+use crate::store::sql_types::{Instant, JsonText, Uid, sql};
+use crate::store::statement::{execution_columns, execution_row, statement};
+use crate::store::types::{Advance, End};
+use crate::store::{ClaimHere, event_chunk};
 
 /// An instant inside a JSON parameter: RFC 3339 with microseconds.
 #[derive(Clone, Copy)]
@@ -41,47 +43,109 @@ pub(crate) const EARLIER_BOOTS_END_AFTER: Option<Duration> = None;
 /// The planner knows how many rows wait, and needs no word about it.
 pub(crate) const BY_AVAILABLE: &str = "";
 
-const INSERT_EXECUTIONS: &str = "INSERT INTO task_executions (execution_id, chain_id, schedule_id, schedule_name, \
-    \"trigger\", task_type, task_config, timeout_ms, retry_policy, severity, cost_per_hour, \
-    tags, owner, priority_rank, attempt, retry_of, scheduled_at, available_at, failures_before, \
-    crashes_before, dead_letter_id, dedup_key, traceparent, created_by, status, created_at, \
-    started_at, lateness_ms, node_id, lease_owner) SELECT r.execution_id, r.chain_id, \
-    r.schedule_id, r.schedule_name, r.\"trigger\", r.task_type, r.task_config::jsonb, \
-    r.timeout_ms, r.retry_policy::jsonb, r.severity, r.cost_per_hour, r.tags::jsonb, r.owner, \
-    r.priority_rank, r.attempt, r.retry_of, r.scheduled_at, r.available_at, r.failures_before, \
-    r.crashes_before, r.dead_letter_id, r.dedup_key, r.traceparent, r.created_by, r.status, \
-    r.created_at, r.started_at, r.lateness_ms, r.node_id, r.lease_owner FROM \
-    json_to_recordset($1::text::json) AS r(execution_id uuid, chain_id uuid, schedule_id bigint, \
-    schedule_name text, \"trigger\" text, task_type text, task_config text, timeout_ms bigint, \
-    retry_policy text, severity text, cost_per_hour double precision, tags text, owner text, \
-    priority_rank smallint, attempt integer, retry_of bigint, scheduled_at timestamptz, \
-    available_at timestamptz, failures_before integer, crashes_before integer, dead_letter_id \
-    bigint, dedup_key text, traceparent text, created_by text, status text, created_at \
-    timestamptz, started_at timestamptz, lateness_ms bigint, node_id text, lease_owner uuid) ON \
-    CONFLICT DO NOTHING RETURNING id, execution_id";
+/// Makes the statement that inserts rows.
+macro_rules! insert_executions {
+    (
+        $row:ident, $lt:lifetime;
+        $first:ident: $first_sql:ty, $first_rust:ty = $first_value:expr;
+        $($name:ident: $sql:ty, $rust:ty = $value:expr;)*
+    ) => {
+        statement! {
+            /// Inserts rows; those that meet a unique index are left out.
+            InsertExecutions<$lt> => (BigInt, sql::Uid) {
+                concat!(
+                    "INSERT INTO task_executions (\"", stringify!($first), "\"",
+                    $(", \"", stringify!($name), "\"",)* ") SELECT * FROM unnest("
+                ), $first: Vec<$first_rust> as Array<$first_sql>;
+                $(", ", $name: Vec<$rust> as Array<$sql>;)*
+                => ") ON CONFLICT DO NOTHING RETURNING id, execution_id"
+            }
+        }
 
-/// Most urgent first, then oldest; rows that another node is claiming are passed over. The array
-/// keeps the planner on the primary key whatever it believes about `status`.
-pub(crate) const CLAIM_EXECUTIONS: &str = "WITH picked AS MATERIALIZED (SELECT id FROM task_executions WHERE status = 'pending' AND \
-    available_at <= $1 ORDER BY priority_rank, available_at, id LIMIT $4 FOR UPDATE SKIP LOCKED) \
-    UPDATE task_executions SET status = 'running', started_at = $1, lease_owner = $2, node_id = \
-    $3, lateness_ms = CASE WHEN \"trigger\" = 'schedule' AND attempt = 1 THEN greatest(0, \
-    floor(extract(epoch FROM $1 - scheduled_at) * 1000))::bigint END WHERE id = ANY(ARRAY(SELECT \
-    id FROM picked)) RETURNING *";
+        impl<$lt> InsertExecutions<$lt> {
+            fn new(rows: &$lt [Execution]) -> Self {
+                Self {
+                    $first: rows.iter().map(|$row| $first_value).collect(),
+                    $($name: rows.iter().map(|$row| $value).collect(),)*
+                    of: PhantomData,
+                }
+            }
+        }
+    };
+}
+execution_columns!(insert_executions, row, 'a);
 
-/// The rows are locked and known to be running: a fence on `status` here would only lead the
-/// planner astray.
-const FINISH_EXECUTIONS: &str = "UPDATE task_executions AS t SET status = r.status, completed_at = r.completed_at, \
-    duration_ms = r.duration_ms, result = r.result::jsonb, error = r.error::jsonb, \
-    conductor_thread_id = r.conductor_thread_id, conductor_status = r.conductor_status, cost = \
-    r.cost FROM json_to_recordset($1::text::json) AS r(id bigint, status text, completed_at \
-    timestamptz, duration_ms bigint, result text, error text, conductor_thread_id text, \
-    conductor_status text, cost double precision) WHERE t.id = r.id";
+statement! {
+    /// Most urgent first, then oldest; rows that another node is claiming are passed over. The
+    /// array keeps the planner on the primary key whatever it believes about `status`.
+    ClaimExecutions<'a> => <diesel::dsl::AsSelect<ExecutionRow, Db> as Expression>::SqlType {
+        "WITH picked AS MATERIALIZED (SELECT id FROM task_executions WHERE status = 'pending' \
+         AND available_at <= ", available_at: Instant as sql::Instant;
+        " ORDER BY priority_rank, available_at, id LIMIT ", slots: i64 as BigInt;
+        " FOR UPDATE SKIP LOCKED) UPDATE task_executions SET status = 'running', started_at = ", started_at: Instant as sql::Instant;
+        ", lease_owner = ", lease_owner: Uid as sql::Uid;
+        ", node_id = ", node_id: &'a str as Text;
+        ", lateness_ms = CASE WHEN \"trigger\" = 'schedule' AND attempt = 1 THEN greatest(0, \
+         floor(extract(epoch FROM ", late_at: Instant as sql::Instant;
+        => concat!(
+            " - scheduled_at) * 1000))::bigint END WHERE id = ANY(ARRAY(SELECT id FROM picked)) \
+             RETURNING ",
+            execution_row!()
+        )
+    }
+}
 
-const ADVANCE_SCHEDULES: &str = "UPDATE task_schedules AS t SET next_run_at = r.next_run_at, last_run_at = r.last_run_at, \
-    fired = r.fired, enabled = r.enabled, paused_at = r.paused_at FROM \
-    json_to_recordset($1::text::json) AS r(id bigint, next_run_at timestamptz, last_run_at \
-    timestamptz, fired bigint, enabled boolean, paused_at timestamptz) WHERE t.id = r.id";
+statement! {
+    /// Ends rows that their owners still hold. The fence on `status` is written so that the planner
+    /// cannot use what it believes of it: it believes that nearly nothing runs, and would read all
+    /// that runs for each end.
+    FinishExecutions<'a> => BigInt {
+        "UPDATE task_executions AS t SET status = r.status, completed_at = r.completed_at, \
+         duration_ms = r.duration_ms, result = r.result, error = r.error, conductor_thread_id = \
+         r.thread, conductor_status = r.word, cost = r.cost FROM unnest(", id: Vec<i64> as Array<BigInt>;
+        ", ", lease_owner: Vec<Uid> as Array<sql::Uid>;
+        ", ", status: Vec<&'a str> as Array<Text>;
+        ", ", completed_at: Vec<Instant> as Array<sql::Instant>;
+        ", ", duration_ms: Vec<i64> as Array<BigInt>;
+        ", ", result: Vec<Option<JsonText>> as Array<Nullable<sql::JsonDoc>>;
+        ", ", error: Vec<Option<JsonText>> as Array<Nullable<sql::JsonDoc>>;
+        ", ", thread: Vec<Option<&'a str>> as Array<Nullable<Text>>;
+        ", ", word: Vec<Option<&'a str>> as Array<Nullable<Text>>;
+        ", ", cost: Vec<Option<f64>> as Array<Nullable<Double>>;
+        => ") AS r(id, lease_owner, status, completed_at, duration_ms, result, error, thread, word, \
+         cost) WHERE t.id = r.id AND t.lease_owner = r.lease_owner AND t.status || '' = 'running' \
+         RETURNING t.id"
+    }
+}
+
+statement! {
+    /// Moves schedules on.
+    AdvanceSchedules<'a> {
+        "UPDATE task_schedules AS t SET next_run_at = r.next_run_at, last_run_at = r.last_run_at, \
+         fired = r.fired, enabled = r.enabled, paused_at = r.paused_at FROM unnest(", id: Vec<i64> as Array<BigInt>;
+        ", ", next_run_at: Vec<Option<Instant>> as Array<Nullable<sql::Instant>>;
+        ", ", last_run_at: Vec<Option<Instant>> as Array<Nullable<sql::Instant>>;
+        ", ", fired: Vec<i64> as Array<BigInt>;
+        ", ", enabled: Vec<bool> as Array<Bool>;
+        ", ", paused_at: Vec<Option<Instant>> as Array<Nullable<sql::Instant>>;
+        => ") AS r(id, next_run_at, last_run_at, fired, enabled, paused_at) WHERE t.id = r.id"
+    }
+}
+
+statement! {
+    /// Takes the numbers and writes the chunks in one round trip: the counter is locked no longer
+    /// than it must be.
+    AppendEvents<'a> {
+        "WITH c AS (UPDATE event_counter SET last = last + ", count: i64 as BigInt;
+        " RETURNING last - ", less: i64 as BigInt;
+        " + 1 AS base) INSERT INTO event_chunks (last_seq, first_seq, at, body) \
+         SELECT c.base + r.last, c.base + r.first, ", at: Instant as sql::Instant;
+        ", r.body FROM c, unnest(", last: Vec<i64> as Array<BigInt>;
+        ", ", first: Vec<i64> as Array<BigInt>;
+        ", ", body: Vec<&'a str> as Array<Text>;
+        => ") AS r(last, first, body)"
+    }
+}
 
 const INSERT_LEDGER: &str = "INSERT INTO schedule_ledger (schedule_id, from_at, to_at, instants, reason, created_at) \
     SELECT r.schedule_id, r.from_at, r.to_at, r.instants, r.reason, r.created_at FROM \
@@ -91,23 +155,6 @@ const INSERT_LEDGER: &str = "INSERT INTO schedule_ledger (schedule_id, from_at, 
 const INSERT_LOGS: &str = "INSERT INTO execution_logs (execution_id, line, at, stream, \"text\") SELECT r.execution_id, \
     r.line, r.at, r.stream, r.\"text\" FROM json_to_recordset($1::text::json) AS r(execution_id \
     bigint, line bigint, at timestamptz, stream text, \"text\" text) ON CONFLICT DO NOTHING";
-
-/// Takes the numbers and writes the events in one round trip: the counter is locked no longer than
-/// it must be.
-const APPEND_EVENTS: &str = "WITH c AS (UPDATE event_counter SET last = last + $2 RETURNING last) INSERT INTO events \
-    (seq, at, event_type, room, schedule_id, execution_id, severity, tags, owner, payload) \
-    SELECT c.last - $2 + r.seq, r.at, r.event_type, r.room, r.schedule_id, r.execution_id, \
-    r.severity, r.tags::jsonb, r.owner, r.payload FROM c, json_to_recordset($1::text::json) AS \
-    r(seq bigint, at timestamptz, event_type text, room text, schedule_id bigint, execution_id \
-    bigint, severity text, tags text, owner text, payload text)";
-
-#[derive(QueryableByName)]
-struct MadeRow {
-    #[diesel(sql_type = BigInt)]
-    id: i64,
-    #[diesel(sql_type = sql::Uid)]
-    execution_id: Uid,
-}
 
 /// The database's instant, which all nodes share; a manual clock's, as tests move it.
 pub(crate) async fn now(conn: &mut Conn, clock: &Clock) -> OpResult<Timestamp> {
@@ -128,14 +175,21 @@ pub(crate) async fn lock_key(conn: &mut Conn, key: &str) -> OpResult<()> {
     Ok(())
 }
 
-/// Inserts rows and gives their ids; rows that meet a unique index are left out.
+/// Inserts rows and gives those that were, with their ids; rows that meet a unique index are left
+/// out.
 pub(crate) async fn insert_executions(
     conn: &mut Conn,
-    rows: String,
-) -> OpResult<HashMap<Uuid, i64>> {
-    let made: Vec<MadeRow> =
-        diesel::sql_query(INSERT_EXECUTIONS).bind::<Text, _>(rows).load(conn).await?;
-    Ok(made.into_iter().map(|row| (row.execution_id.0, row.id)).collect())
+    mut rows: Vec<Execution>,
+) -> OpResult<Vec<Execution>> {
+    let made: Vec<(i64, Uid)> = InsertExecutions::new(&rows).load(conn).await?;
+    let ids: HashMap<_, _> = made.into_iter().map(|(id, uid)| (uid.0, id)).collect();
+    rows.retain_mut(|row| {
+        ids.get(&row.new.execution_id).is_some_and(|id| {
+            row.id = *id;
+            true
+        })
+    });
+    Ok(rows)
 }
 
 /// Claims rows that may run now.
@@ -144,28 +198,61 @@ pub(crate) async fn claim_executions(
     claim: &ClaimHere,
     now: Timestamp,
 ) -> OpResult<Vec<ExecutionRow>> {
-    Ok(diesel::sql_query(CLAIM_EXECUTIONS)
-        .bind::<sql::Instant, _>(Instant(now))
-        .bind::<sql::Uid, _>(Uid(claim.claimant.boot_id))
-        .bind::<Text, _>(claim.claimant.node_id.clone())
-        .bind::<BigInt, _>(i64::try_from(claim.slots).unwrap_or(i64::MAX))
-        .load(conn)
-        .await?)
+    let now = Instant(now);
+    let statement = ClaimExecutions {
+        available_at: now,
+        slots: i64::try_from(claim.slots).unwrap_or(i64::MAX),
+        started_at: now,
+        lease_owner: Uid(claim.claimant.boot_id),
+        node_id: &claim.claimant.node_id,
+        late_at: now,
+        of: PhantomData,
+    };
+    Ok(statement.load(conn).await?)
+}
+
+/// Writes the ends of rows that their owners hold; gives the ends back and the ids of those rows.
+pub(crate) async fn finish_executions(
+    conn: &mut Conn,
+    ends: Vec<End>,
+) -> OpResult<(Vec<End>, HashSet<i64>)> {
+    let json = |text: &Option<String>| text.clone().map(JsonText);
+    let statement = FinishExecutions {
+        id: ends.iter().map(|end| end.id).collect(),
+        lease_owner: ends.iter().map(|end| Uid(end.lease_owner)).collect(),
+        status: ends.iter().map(|end| end.status.as_str()).collect(),
+        completed_at: ends.iter().map(|end| Instant(end.completed_at)).collect(),
+        duration_ms: ends.iter().map(|end| end.duration_ms).collect(),
+        result: ends.iter().map(|end| json(&end.result)).collect(),
+        error: ends.iter().map(|end| json(&end.error)).collect(),
+        thread: ends.iter().map(|end| end.conductor_thread_id.as_deref()).collect(),
+        word: ends.iter().map(|end| end.conductor_status.as_deref()).collect(),
+        cost: ends.iter().map(|end| end.cost).collect(),
+        of: PhantomData,
+    };
+    let written: Vec<i64> = statement.load(conn).await?;
+    Ok((ends, written.into_iter().collect()))
+}
+
+/// Moves schedules on.
+pub(crate) async fn advance_schedules(conn: &mut Conn, advances: Vec<Advance>) -> OpResult<()> {
+    AdvanceSchedules {
+        id: advances.iter().map(|one| one.id).collect(),
+        next_run_at: advances.iter().map(|one| one.next_run_at.map(Instant)).collect(),
+        last_run_at: advances.iter().map(|one| one.last_run_at.map(Instant)).collect(),
+        fired: advances.iter().map(|one| one.fired).collect(),
+        enabled: advances.iter().map(|one| one.enabled).collect(),
+        paused_at: advances.iter().map(|one| one.paused_at.map(Instant)).collect(),
+        of: PhantomData,
+    }
+    .execute(conn)
+    .await?;
+    Ok(())
 }
 
 async fn execute(conn: &mut Conn, statement: &'static str, rows: String) -> OpResult<()> {
     diesel::sql_query(statement).bind::<Text, _>(rows).execute(conn).await?;
     Ok(())
-}
-
-/// Writes the ends of rows that the caller has read in this transaction.
-pub(crate) async fn finish_executions(conn: &mut Conn, rows: String) -> OpResult<()> {
-    execute(conn, FINISH_EXECUTIONS, rows).await
-}
-
-/// Moves schedules on.
-pub(crate) async fn advance_schedules(conn: &mut Conn, rows: String) -> OpResult<()> {
-    execute(conn, ADVANCE_SCHEDULES, rows).await
 }
 
 /// Adds ledger rows.
@@ -184,13 +271,18 @@ pub(crate) async fn append_events(
     now: Timestamp,
     events: &[NewEvent],
 ) -> OpResult<()> {
+    let chunks = event_chunk::encode(events)?;
     let count = i64::try_from(events.len()).unwrap_or(i64::MAX);
-    let documents: Vec<_> =
-        (1..).zip(events).map(|(place, event)| EventDocument::of(place, At(now), event)).collect();
-    diesel::sql_query(APPEND_EVENTS)
-        .bind::<Text, _>(document(&documents)?)
-        .bind::<BigInt, _>(count)
-        .execute(conn)
-        .await?;
+    AppendEvents {
+        count,
+        less: count,
+        at: Instant(now),
+        last: chunks.iter().map(|chunk| chunk.last).collect(),
+        first: chunks.iter().map(|chunk| chunk.first).collect(),
+        body: chunks.iter().map(|chunk| chunk.body.as_str()).collect(),
+        of: PhantomData,
+    }
+    .execute(conn)
+    .await?;
     Ok(())
 }

@@ -1,15 +1,14 @@
 //! Events: numbered densely in commit order, read by number.
 
-use diesel::dsl::{max, min};
 use diesel::prelude::*;
 use diesel_async::RunQueryDsl;
 
 use super::{Tx, hot};
 use crate::domain::event::{Event, NewEvent};
-use crate::store::Topic;
-use crate::store::models::EventRow;
+use crate::store::{Topic, event_chunk};
+use crate::store::models::EventChunkRow;
 use crate::store::op::OpResult;
-use crate::store::schema::{event_counter, events};
+use crate::store::schema::{event_chunks as t, event_counter};
 
 /// Appends what the transaction noted; its last statement before the commit, as it takes the lock
 /// that orders commits.
@@ -31,22 +30,41 @@ pub(crate) async fn event_append(tx: &mut Tx, events: &[NewEvent]) -> OpResult<(
 }
 
 pub(crate) async fn event_list(tx: &mut Tx, after: &i64, limit: &i64) -> OpResult<Vec<Event>> {
-    let rows: Vec<EventRow> = events::table
-        .filter(events::seq.gt(*after))
-        .order(events::seq.asc())
+    let (oldest, newest) = event_bounds(tx).await?;
+    // What retention removed is passed over; numbers have no holes, so that these are the chunks.
+    let after = (*after).max(oldest - 1);
+    let until = after.saturating_add(*limit).min(newest);
+    if after >= until {
+        return Ok(Vec::new());
+    }
+    let rows: Vec<EventChunkRow> = t::table
+        .filter(t::last_seq.gt(after))
+        .filter(t::first_seq.le(until))
+        .order(t::last_seq.asc())
         .limit(*limit)
-        .select(EventRow::as_select())
+        .select(EventChunkRow::as_select())
         .load(tx.conn())
         .await?;
-    rows.into_iter().map(Event::try_from).collect()
+    let limit = usize::try_from(*limit).unwrap_or(usize::MAX);
+    let mut events = Vec::new();
+    for row in rows {
+        let stored = (row.first_seq, row.at.0, row.body.as_str());
+        events.extend(event_chunk::decode(stored, after, limit - events.len())?);
+    }
+    Ok(events)
 }
 
 pub(crate) async fn event_bounds(tx: &mut Tx) -> OpResult<(i64, i64)> {
-    let (oldest, newest): (Option<i64>, Option<i64>) =
-        events::table.select((min(events::seq), max(events::seq))).get_result(tx.conn()).await?;
-    if let (Some(oldest), Some(newest)) = (oldest, newest) {
-        return Ok((oldest, newest));
-    }
+    let oldest: Option<i64> = t::table
+        .order(t::last_seq.asc())
+        .select(t::first_seq)
+        .first(tx.conn())
+        .await
+        .optional()?;
     let last: i64 = event_counter::table.select(event_counter::last).first(tx.conn()).await?;
-    Ok(if last == 0 { (0, 0) } else { (last + 1, last) })
+    Ok(match oldest {
+        Some(oldest) => (oldest, last),
+        None if last == 0 => (0, 0),
+        None => (last + 1, last),
+    })
 }

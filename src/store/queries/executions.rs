@@ -1,18 +1,17 @@
 //! Executions: made, claimed, listed, cancelled. Their ends are in `finishing.rs`.
 
-use std::collections::HashMap;
 use std::time::Duration;
 
 use diesel::dsl::{count_star, exists, not};
 use diesel::prelude::*;
+use diesel::sql_types::Bool;
 use diesel_async::RunQueryDsl;
 use uuid::Uuid;
 
 use super::super::{Db, locked};
-use super::documents::{ExecutionDocument, document};
 use super::{Tx, finishing, hot, idempotency, page_of};
 use crate::clock::Timestamp;
-use crate::domain::event::execution_event;
+use crate::domain::event::{ExecutionMoment, NewEvent, execution_event};
 use crate::domain::execution::{Execution, ExecutionStatus, NewExecution, Trigger};
 use crate::store::models::ExecutionRow;
 use crate::store::op::{OpResult, not_found, wrong_state};
@@ -27,6 +26,11 @@ use crate::store::{
 /// The states that count as waiting or running.
 pub(super) const ACTIVE: [&str; 2] =
     [ExecutionStatus::Pending.as_str(), ExecutionStatus::Running.as_str()];
+
+/// The event that tells where the row stands now.
+pub(super) fn event_of(execution: &Execution) -> NewEvent {
+    execution_event(execution.id, &execution.new, ExecutionMoment::of(execution))
+}
 
 fn pending(new: NewExecution, now: Timestamp) -> Execution {
     Execution {
@@ -92,25 +96,14 @@ pub(super) async fn insert(
             }
         }
     }
-    let documents: Vec<_> = made.iter().map(ExecutionDocument::of).collect();
-    let text = document(&documents)?;
-    drop(documents);
-    let ids: HashMap<Uuid, i64> = hot::insert_executions(tx.conn(), text).await?;
-    made.retain_mut(|execution| {
-        ids.get(&execution.new.execution_id).is_some_and(|id| {
-            execution.id = *id;
-            true
-        })
-    });
+    let made = hot::insert_executions(tx.conn(), made).await?;
     for execution in &made {
+        tx.event(execution_event(execution.id, &execution.new, ExecutionMoment::CREATED));
         if execution.status == ExecutionStatus::Running {
-            let mut waiting = pending(execution.new.clone(), now);
-            waiting.id = execution.id;
-            tx.event(execution_event(&waiting, ExecutionStatus::Pending));
+            tx.event(event_of(execution));
         } else {
             tx.changed(Topic::Pending);
         }
-        tx.event(execution_event(execution, execution.status));
     }
     Ok(made)
 }
@@ -192,7 +185,7 @@ pub(crate) async fn execution_claim(tx: &mut Tx, claim: &ClaimHere) -> OpResult<
         rows.into_iter().map(Execution::try_from).collect::<OpResult<Vec<Execution>>>()?;
     claimed.sort_by_key(|row| (row.new.priority.rank(), row.new.available_at, row.id));
     for execution in &claimed {
-        tx.event(execution_event(execution, ExecutionStatus::Running));
+        tx.event(event_of(execution));
     }
     Ok(claimed)
 }
@@ -226,13 +219,28 @@ pub(crate) async fn execution_get(tx: &mut Tx, key: &ExecutionKey) -> OpResult<E
     row.ok_or_else(|| not_found("execution", id))?.try_into()
 }
 
+/// True for the attempts of a chain: the first bears the chain's id as its own, and only the others
+/// are in the chain's index.
+fn in_chain(chain: Uuid) -> Box<dyn BoxableExpression<t::table, Db, SqlType = Bool>> {
+    use diesel::dsl::sql as raw;
+    Box::new(
+        raw::<Bool>(
+            "task_executions.id IN (SELECT e.id FROM task_executions e WHERE e.execution_id = ",
+        )
+        .bind::<sql::Uid, _>(Uid(chain))
+        .sql(" UNION SELECT e.id FROM task_executions e WHERE e.attempt > 1 AND e.chain_id = ")
+        .bind::<sql::Uid, _>(Uid(chain))
+        .sql(")"),
+    )
+}
+
 fn filtered(filter: &ExecutionFilter) -> t::BoxedQuery<'static, Db> {
     let mut query = t::table.into_boxed::<Db>();
     if let Some(schedule) = filter.schedule_id {
         query = query.filter(t::schedule_id.eq(schedule));
     }
     if let Some(chain) = filter.chain_id {
-        query = query.filter(t::chain_id.eq(Uid(chain)));
+        query = query.filter(in_chain(chain));
     }
     match filter.statuses.as_slice() {
         [] => query,
@@ -254,7 +262,7 @@ pub(crate) async fn execution_list(
 
 pub(crate) async fn execution_list_chain(tx: &mut Tx, chain_id: &Uuid) -> OpResult<Vec<Execution>> {
     let rows: Vec<ExecutionRow> = t::table
-        .filter(t::chain_id.eq(Uid(*chain_id)))
+        .filter(in_chain(*chain_id))
         .order(t::id.asc())
         .select(ExecutionRow::as_select())
         .load(tx.conn())
@@ -314,7 +322,7 @@ pub(super) async fn cancel_pending(
     for execution in &mut rows {
         execution.status = ExecutionStatus::Cancelled;
         execution.completed_at = Some(now);
-        tx.event(execution_event(execution, ExecutionStatus::Cancelled));
+        tx.event(event_of(execution));
         finishing::settle_cancelled(tx, execution).await?;
     }
     Ok(rows)

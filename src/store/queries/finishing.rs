@@ -1,23 +1,19 @@
 //! The end of running executions and what it means for their chains: error records, dead letters,
 //! resolved errors, all in the transaction that writes the end.
 
-use std::collections::HashMap;
+use std::collections::HashSet;
 
-use diesel::prelude::*;
-use diesel_async::RunQueryDsl;
-
-use super::super::locked;
-use super::documents::{EndDocument, document};
 use super::{Tx, dead_letters, errors, hot};
 use crate::clock::Timestamp;
 use crate::domain::error_record::{
     DeadLetterStatus, ErrorRecord, FailureEntry, RecoveryDecision, RecoveryStatus,
 };
-use crate::domain::event::{error_event, execution_event};
+use crate::domain::event::{ExecutionMoment, NewEvent, error_event, execution_event};
 use crate::domain::execution::{Execution, ExecutionStatus};
-use crate::store::models::ExecutionRow;
+use crate::store::conversions::without_raw_nul;
 use crate::store::op::OpResult;
-use crate::store::schema::task_executions as t;
+use crate::store::sql_types::{json_text, without_nul};
+use crate::store::types::End;
 use crate::store::{Finish, FinishResult, Topic};
 
 const MS_PER_HOUR: f64 = 3_600_000.0;
@@ -26,78 +22,90 @@ pub(crate) async fn execution_finish(tx: &mut Tx, batch: &[Finish]) -> OpResult<
     if batch.is_empty() {
         return Ok(Vec::new());
     }
-    let ids: Vec<i64> = batch.iter().map(|finish| finish.id).collect();
-    let rows: Vec<ExecutionRow> = locked!(
-        t::table
-            .filter(t::id.eq_any(ids))
-            .filter(t::status.eq(ExecutionStatus::Running.as_str()))
-            .order(t::id.asc())
-            .select(ExecutionRow::as_select())
-    )
-    .load(tx.conn())
-    .await?;
-    let mut running: HashMap<i64, Execution> = HashMap::with_capacity(rows.len());
-    for row in rows {
-        running.insert(row.id, row.try_into()?);
-    }
-    // After the locks: an end is never before a start that another transaction just wrote.
     let now = tx.now().await?;
-    let mut ended: Vec<(Execution, Option<&FailureEntry>)> = Vec::with_capacity(batch.len());
-    let mut results = Vec::with_capacity(batch.len());
-    for finish in batch {
-        let held = running
-            .get(&finish.id)
-            .is_some_and(|execution| execution.lease_owner == Some(finish.lease_owner));
-        match held.then(|| running.remove(&finish.id)).flatten() {
-            Some(execution) => {
-                let execution = end(execution, finish, now);
-                results.push(FinishResult::Done(Box::new(execution.clone())));
-                ended.push((execution, finish.failure.as_ref()));
-            }
-            None => results.push(FinishResult::Superseded(finish.id)),
+    let mut seen = HashSet::with_capacity(batch.len());
+    let mut ends: Vec<End> = batch
+        .iter()
+        .enumerate()
+        .filter(|(_, finish)| seen.insert(finish.row.id))
+        .map(|(place, finish)| end_of(place, finish, now))
+        .collect();
+    // By id: two batches that meet take their locks in the same order.
+    ends.sort_unstable_by_key(|end| end.id);
+    let (ends, written) = hot::finish_executions(tx.conn(), ends).await?;
+    let mut results: Vec<FinishResult> =
+        batch.iter().map(|finish| FinishResult::Superseded(finish.row.id)).collect();
+    for end in ends.iter().filter(|end| written.contains(&end.id)) {
+        let Some(finish) = batch.get(end.place) else { continue };
+        if let Some(result) = results.get_mut(end.place) {
+            *result = FinishResult::Done(end.status);
         }
-    }
-    if ended.is_empty() {
-        return Ok(results);
-    }
-    let documents: Vec<_> = ended.iter().map(|(execution, _)| EndDocument::of(execution)).collect();
-    hot::finish_executions(tx.conn(), document(&documents)?).await?;
-    // By id: two batches that meet in one chain take their locks in the same order.
-    ended.sort_by_key(|(execution, _)| execution.id);
-    for (execution, failure) in &ended {
-        tx.event(execution_event(execution, execution.status));
-        settle(tx, execution, *failure).await?;
+        tx.event(event_of_end(finish, end));
+        settle(tx, finish, end).await?;
     }
     Ok(results)
 }
 
-fn end(mut execution: Execution, finish: &Finish, now: Timestamp) -> Execution {
-    let started = execution.started_at.unwrap_or(now);
-    let duration_ms = (now - started).num_milliseconds().max(0);
+fn end_of(place: usize, finish: &Finish, now: Timestamp) -> End {
+    let row = &finish.row;
+    // Never before its start, which another transaction may have written a moment ago.
+    let started = row.started_at.unwrap_or(now);
+    let now = now.max(started);
+    let duration_ms = (now - started).num_milliseconds();
     #[expect(clippy::cast_precision_loss, reason = "a duration is far below 2^52 milliseconds")]
     let hours = duration_ms as f64 / MS_PER_HOUR;
-    execution.status = finish.status;
-    execution.completed_at = Some(now);
-    execution.duration_ms = Some(duration_ms);
+    End {
+        place,
+        id: row.id,
+        lease_owner: finish.lease_owner,
+        status: finish.status,
+        completed_at: now,
+        duration_ms,
+        result: finish.result.as_ref().map(json_text),
+        error: finish
+            .error
+            .as_ref()
+            .and_then(|error| serde_json::to_string(error).ok())
+            .map(without_nul),
+        conductor_thread_id: finish.conductor_thread_id.clone().map(without_raw_nul),
+        conductor_status: finish.conductor_status.clone().map(without_raw_nul),
+        cost: row.new.task.cost_per_hour.map(|cost| cost * hours),
+    }
+}
+
+fn event_of_end(finish: &Finish, end: &End) -> NewEvent {
+    let row = &finish.row;
+    let moment = ExecutionMoment {
+        status: end.status,
+        completed_at: Some(end.completed_at),
+        duration_ms: Some(end.duration_ms),
+        error: finish.error.as_ref(),
+        ..ExecutionMoment::of(row)
+    };
+    execution_event(row.id, &row.new, moment)
+}
+
+/// The row as the end leaves it.
+fn ended_row(finish: &Finish, end: &End) -> Execution {
+    let mut execution = Execution::clone(&finish.row);
+    execution.status = end.status;
+    execution.completed_at = Some(end.completed_at);
+    execution.duration_ms = Some(end.duration_ms);
     execution.result.clone_from(&finish.result);
     execution.error.clone_from(&finish.error);
     execution.conductor_thread_id.clone_from(&finish.conductor_thread_id);
     execution.conductor_status.clone_from(&finish.conductor_status);
-    execution.cost = execution.new.task.cost_per_hour.map(|cost| cost * hours);
+    execution.cost = end.cost;
     execution
 }
 
-async fn settle(
-    tx: &mut Tx,
-    execution: &Execution,
-    failure: Option<&FailureEntry>,
-) -> OpResult<()> {
-    if let Some(failure) = failure {
-        return settle_failed(tx, execution, failure).await;
+async fn settle(tx: &mut Tx, finish: &Finish, end: &End) -> OpResult<()> {
+    if let Some(failure) = &finish.failure {
+        return settle_failed(tx, &ended_row(finish, end), failure).await;
     }
-    match execution.status {
-        ExecutionStatus::Completed => settle_completed(tx, execution).await,
-        ExecutionStatus::Cancelled => settle_cancelled(tx, execution).await,
+    match end.status {
+        ExecutionStatus::Completed => settle_completed(tx, &finish.row).await,
+        ExecutionStatus::Cancelled => settle_cancelled(tx, &finish.row).await,
         ExecutionStatus::Pending
         | ExecutionStatus::Running
         | ExecutionStatus::Failed

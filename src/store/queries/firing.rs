@@ -10,7 +10,7 @@ use diesel::prelude::*;
 use diesel_async::RunQueryDsl;
 
 use super::super::locked;
-use super::documents::{AdvanceDocument, LedgerDocument, document};
+use super::documents::{LedgerDocument, document};
 use super::hot::At;
 use super::{Tx, executions, hot};
 use crate::clock::Timestamp;
@@ -20,6 +20,7 @@ use crate::domain::schedule::{LedgerRange, LedgerReason, Schedule};
 use crate::store::models::ScheduleRow;
 use crate::store::op::OpResult;
 use crate::store::schema::{task_executions, task_schedules as t};
+use crate::store::types::Advance;
 use crate::store::{ClaimHere, Firing, FiringResult, Topic};
 
 pub(crate) async fn schedule_fire(
@@ -145,7 +146,7 @@ async fn advance(
         entry.0 += 1;
         entry.1 = entry.1.max(at);
     }
-    let mut documents = Vec::with_capacity(fired.len());
+    let mut advances = Vec::with_capacity(fired.len());
     for (firing, mut schedule, held) in fired {
         if let Some((count, last)) = instants.get(&schedule.id) {
             schedule.fired += count;
@@ -158,15 +159,14 @@ async fn advance(
             tx.event(schedule_event(&schedule, "schedule_paused"));
             tx.changed(Topic::Schedules);
         }
-        documents.push(AdvanceDocument {
+        advances.push(Advance {
             id: schedule.id,
-            next_run_at: schedule.next_run_at.map(At),
-            last_run_at: schedule.last_run_at.map(At),
+            next_run_at: schedule.next_run_at,
+            last_run_at: schedule.last_run_at,
             fired: schedule.fired,
             enabled: schedule.definition.enabled,
-            paused_at: schedule.paused_at.map(At),
+            paused_at: schedule.paused_at,
         });
     }
-    hot::advance_schedules(tx.conn(), document(&documents)?).await?;
-    Ok(())
+    hot::advance_schedules(tx.conn(), advances).await
 }

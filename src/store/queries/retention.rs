@@ -149,7 +149,8 @@ struct IdRow {
     id: i64,
 }
 
-/// Events go oldest first and without holes, and never below the number that is always kept.
+/// Events go oldest first and without holes, whole chunks, and never below the number that is
+/// always kept.
 async fn delete_events(
     tx: &mut Tx,
     retention: &Retention,
@@ -160,8 +161,9 @@ async fn delete_events(
         return Ok(false);
     }
     let deleted = diesel::sql_query(
-        "DELETE FROM events WHERE seq IN (SELECT seq FROM events WHERE at < $1 \
-         AND seq <= (SELECT last FROM event_counter) - $2 ORDER BY seq LIMIT $3)",
+        "DELETE FROM event_chunks WHERE last_seq IN (SELECT last_seq FROM event_chunks \
+         WHERE at < $1 AND last_seq <= (SELECT last FROM event_counter) - $2 \
+         ORDER BY last_seq LIMIT $3)",
     )
     .bind::<sql::Instant, _>(Instant(oldest))
     .bind::<BigInt, _>(retention.events_min)

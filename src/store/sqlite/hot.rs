@@ -1,22 +1,25 @@
-//! The statements by hand: set-based over one JSON parameter.
+//! The statements by hand. The connection runs in place, so a statement a row, prepared once, is
+//! cheaper than one over a set: nothing is packed into JSON and unpacked again.
 
-use std::collections::HashMap;
+use std::collections::HashSet;
+use std::marker::PhantomData;
 use std::time::Duration;
 
-use diesel::QueryableByName;
-use diesel::sql_types::{BigInt, Text};
-use diesel_async::RunQueryDsl;
+use diesel::prelude::*;
+use diesel::sql_types::{BigInt, Bool, Double, Integer, Nullable, SmallInt, Text};
+use diesel::SqliteConnection;
 use serde::{Serialize, Serializer};
-use uuid::Uuid;
 
-use super::Conn;
-use super::queries::documents::{EventDocument, document};
+use super::{Conn, Db};
 use crate::clock::{Clock, Timestamp};
 use crate::domain::event::NewEvent;
-use crate::store::ClaimHere;
+use crate::domain::execution::Execution;
 use crate::store::models::ExecutionRow;
 use crate::store::op::OpResult;
-use crate::store::sql_types::{Instant, Uid, sql};
+use crate::store::sql_types::{Instant, JsonText, Uid, sql};
+use crate::store::statement::{execution_columns, execution_row, statement};
+use crate::store::types::{Advance, End};
+use crate::store::{ClaimHere, event_chunk};
 
 /// An instant inside a JSON parameter: microseconds.
 #[derive(Clone, Copy)]
@@ -42,42 +45,100 @@ pub(crate) const EARLIER_BOOTS_END_AFTER: Option<Duration> = Some(Duration::from
 /// SQLite believes that few rows have any one status and would sort them all; it is told better.
 pub(crate) const BY_AVAILABLE: &str = "INDEXED BY task_executions_available";
 
-const INSERT_EXECUTIONS: &str = "INSERT INTO task_executions (execution_id, chain_id, \
-    schedule_id, schedule_name, \"trigger\", task_type, task_config, timeout_ms, retry_policy, \
-    severity, cost_per_hour, tags, owner, priority_rank, attempt, retry_of, scheduled_at, \
-    available_at, failures_before, crashes_before, dead_letter_id, dedup_key, traceparent, \
-    created_by, status, created_at, started_at, lateness_ms, node_id, lease_owner) \
-    SELECT value ->> 'execution_id', value ->> 'chain_id', value ->> 'schedule_id', \
-    value ->> 'schedule_name', value ->> 'trigger', value ->> 'task_type', \
-    value ->> 'task_config', value ->> 'timeout_ms', value ->> 'retry_policy', \
-    value ->> 'severity', value ->> 'cost_per_hour', value ->> 'tags', value ->> 'owner', \
-    value ->> 'priority_rank', value ->> 'attempt', value ->> 'retry_of', \
-    value ->> 'scheduled_at', value ->> 'available_at', value ->> 'failures_before', \
-    value ->> 'crashes_before', value ->> 'dead_letter_id', value ->> 'dedup_key', \
-    value ->> 'traceparent', value ->> 'created_by', value ->> 'status', \
-    value ->> 'created_at', value ->> 'started_at', value ->> 'lateness_ms', \
-    value ->> 'node_id', value ->> 'lease_owner' \
-    FROM json_each($1) WHERE true ON CONFLICT DO NOTHING RETURNING id, execution_id";
+/// Makes the statement that inserts one row.
+macro_rules! insert_execution {
+    ($row:ident, $lt:lifetime; $($name:ident: $sql:ty, $rust:ty = $value:expr;)*) => {
+        statement! {
+            /// Inserts a row with the id it is to have; one that meets a unique index is left out.
+            InsertExecution<$lt> {
+                concat!(
+                    "INSERT INTO task_executions (id", $(", \"", stringify!($name), "\"",)*
+                    ") VALUES ("
+                ), id: i64 as BigInt;
+                $(", ", $name: $rust as $sql;)*
+                => ") ON CONFLICT DO NOTHING"
+            }
+        }
 
-/// Most urgent first, then oldest; the claim index gives that order without sorting.
-pub(crate) const CLAIM_EXECUTIONS: &str = "UPDATE task_executions SET status = 'running', \
-    started_at = $1, lease_owner = $2, node_id = $3, lateness_ms = CASE \
-    WHEN \"trigger\" = 'schedule' AND attempt = 1 THEN max(0, ($1 - scheduled_at) / 1000) END \
-    WHERE id IN (SELECT id FROM task_executions INDEXED BY task_executions_claim \
-    WHERE status = 'pending' AND available_at <= $1 ORDER BY priority_rank, available_at, id LIMIT $4) RETURNING *";
+        impl<$lt> InsertExecution<$lt> {
+            fn new(id: i64, $row: &$lt Execution) -> Self {
+                Self { id, $($name: $value,)* of: PhantomData }
+            }
+        }
+    };
+}
+execution_columns!(insert_execution, row, 'a);
 
-const FINISH_EXECUTIONS: &str = "UPDATE task_executions SET \
-    status = v.value ->> 'status', completed_at = v.value ->> 'completed_at', \
-    duration_ms = v.value ->> 'duration_ms', result = v.value ->> 'result', \
-    error = v.value ->> 'error', conductor_thread_id = v.value ->> 'conductor_thread_id', \
-    conductor_status = v.value ->> 'conductor_status', cost = v.value ->> 'cost' \
-    FROM json_each($1) AS v WHERE task_executions.id = v.value ->> 'id'";
+statement! {
+    /// The highest id ever given: ids are not used again, also after rows were deleted.
+    LastExecutionId<'a> => BigInt {
+        "SELECT seq FROM sqlite_sequence WHERE name = ", table: &'a str as Text;
+        => ""
+    }
+}
 
-const ADVANCE_SCHEDULES: &str = "UPDATE task_schedules SET \
-    next_run_at = v.value ->> 'next_run_at', last_run_at = v.value ->> 'last_run_at', \
-    fired = v.value ->> 'fired', enabled = v.value ->> 'enabled', \
-    paused_at = v.value ->> 'paused_at' \
-    FROM json_each($1) AS v WHERE task_schedules.id = v.value ->> 'id'";
+statement! {
+    /// Most urgent first, then oldest; the claim index gives that order without sorting.
+    ClaimExecutions<'a> => <diesel::dsl::AsSelect<ExecutionRow, Db> as Expression>::SqlType {
+        "UPDATE task_executions SET status = 'running', started_at = ", started_at: Instant as sql::Instant;
+        ", lease_owner = ", lease_owner: Uid as sql::Uid;
+        ", node_id = ", node_id: &'a str as Text;
+        ", lateness_ms = CASE WHEN \"trigger\" = 'schedule' AND attempt = 1 THEN max(0, (", late_at: Instant as sql::Instant;
+        " - scheduled_at) / 1000) END WHERE id IN (SELECT id FROM task_executions \
+         INDEXED BY task_executions_claim WHERE status = 'pending' AND available_at <= ", available_at: Instant as sql::Instant;
+        " ORDER BY priority_rank, available_at, id LIMIT ", slots: i64 as BigInt;
+        => concat!(") RETURNING ", execution_row!())
+    }
+}
+
+statement! {
+    /// Ends a row that its owner still holds.
+    FinishExecution<'a> {
+        "UPDATE task_executions SET status = ", status: &'a str as Text;
+        ", completed_at = ", completed_at: Instant as sql::Instant;
+        ", duration_ms = ", duration_ms: i64 as BigInt;
+        ", result = ", result: Option<&'a str> as Nullable<Text>;
+        ", error = ", error: Option<&'a str> as Nullable<Text>;
+        ", conductor_thread_id = ", thread: Option<&'a str> as Nullable<Text>;
+        ", conductor_status = ", word: Option<&'a str> as Nullable<Text>;
+        ", cost = ", cost: Option<f64> as Nullable<Double>;
+        " WHERE id = ", id: i64 as BigInt;
+        " AND lease_owner = ", lease_owner: Uid as sql::Uid;
+        => " AND status = 'running'"
+    }
+}
+
+statement! {
+    /// Moves a schedule on.
+    AdvanceSchedule<'a> {
+        "UPDATE task_schedules SET next_run_at = ", next_run_at: Option<Instant> as Nullable<sql::Instant>;
+        ", last_run_at = ", last_run_at: Option<Instant> as Nullable<sql::Instant>;
+        ", fired = ", fired: i64 as BigInt;
+        ", enabled = ", enabled: bool as Bool;
+        ", paused_at = ", paused_at: Option<Instant> as Nullable<sql::Instant>;
+        " WHERE id = ", id: i64 as BigInt;
+        => ""
+    }
+}
+
+statement! {
+    /// Takes numbers for events; gives the last of them.
+    TakeNumbers<'a> => BigInt {
+        "UPDATE event_counter SET last = last + ", count: i64 as BigInt;
+        => " RETURNING last"
+    }
+}
+
+statement! {
+    /// Appends a chunk of events.
+    InsertEvents<'a> {
+        "INSERT INTO event_chunks (last_seq, first_seq, at, body) VALUES (", last_seq: i64 as BigInt;
+        ", ", first_seq: i64 as BigInt;
+        ", ", at: Instant as sql::Instant;
+        ", ", body: &'a str as Text;
+        => ")"
+    }
+}
 
 const INSERT_LEDGER: &str = "INSERT INTO schedule_ledger \
     (schedule_id, from_at, to_at, instants, reason, created_at) \
@@ -87,26 +148,6 @@ const INSERT_LEDGER: &str = "INSERT INTO schedule_ledger \
 const INSERT_LOGS: &str = "INSERT INTO execution_logs (execution_id, line, at, stream, \"text\") \
     SELECT value ->> 'execution_id', value ->> 'line', value ->> 'at', value ->> 'stream', \
     value ->> 'text' FROM json_each($1) WHERE true ON CONFLICT DO NOTHING";
-
-const INSERT_EVENTS: &str = "INSERT INTO events (seq, at, event_type, room, schedule_id, \
-    execution_id, severity, tags, owner, payload) \
-    SELECT value ->> 'seq', value ->> 'at', value ->> 'event_type', value ->> 'room', \
-    value ->> 'schedule_id', value ->> 'execution_id', value ->> 'severity', value ->> 'tags', \
-    value ->> 'owner', value ->> 'payload' FROM json_each($1)";
-
-#[derive(QueryableByName)]
-struct MadeRow {
-    #[diesel(sql_type = BigInt)]
-    id: i64,
-    #[diesel(sql_type = sql::Uid)]
-    execution_id: Uid,
-}
-
-#[derive(QueryableByName)]
-struct LastRow {
-    #[diesel(sql_type = BigInt)]
-    last: i64,
-}
 
 /// The injected clock's instant: one process owns the file.
 #[expect(clippy::unused_async, reason = "the other back end asks its database")]
@@ -120,14 +161,27 @@ pub(crate) async fn lock_key(_conn: &mut Conn, _key: &str) -> OpResult<()> {
     Ok(())
 }
 
-/// Inserts rows and gives their ids; rows that meet a unique index are left out.
+/// Inserts rows and gives those that were, with their ids; rows that meet a unique index are left
+/// out.
 pub(crate) async fn insert_executions(
     conn: &mut Conn,
-    rows: String,
-) -> OpResult<HashMap<Uuid, i64>> {
-    let made: Vec<MadeRow> =
-        diesel::sql_query(INSERT_EXECUTIONS).bind::<Text, _>(rows).load(conn).await?;
-    Ok(made.into_iter().map(|row| (row.execution_id.0, row.id)).collect())
+    rows: Vec<Execution>,
+) -> OpResult<Vec<Execution>> {
+    Ok(conn.spawn_blocking(move |conn| insert_here(conn, rows)).await?)
+}
+
+fn insert_here(conn: &mut SqliteConnection, rows: Vec<Execution>) -> QueryResult<Vec<Execution>> {
+    let last = LastExecutionId { table: "task_executions", of: PhantomData };
+    let mut next: i64 = last.get_result(conn).optional()?.unwrap_or(0) + 1;
+    let mut made = Vec::with_capacity(rows.len());
+    for mut row in rows {
+        if InsertExecution::new(next, &row).execute(conn)? > 0 {
+            row.id = next;
+            next += 1;
+            made.push(row);
+        }
+    }
+    Ok(made)
 }
 
 /// Claims rows that may run now.
@@ -136,28 +190,79 @@ pub(crate) async fn claim_executions(
     claim: &ClaimHere,
     now: Timestamp,
 ) -> OpResult<Vec<ExecutionRow>> {
-    Ok(diesel::sql_query(CLAIM_EXECUTIONS)
-        .bind::<sql::Instant, _>(Instant(now))
-        .bind::<sql::Uid, _>(Uid(claim.claimant.boot_id))
-        .bind::<Text, _>(claim.claimant.node_id.clone())
-        .bind::<BigInt, _>(i64::try_from(claim.slots).unwrap_or(i64::MAX))
+    let (claimant, slots) = (claim.claimant.clone(), claim.slots);
+    let claimed = conn.spawn_blocking(move |conn| {
+        let now = Instant(now);
+        ClaimExecutions {
+            started_at: now,
+            lease_owner: Uid(claimant.boot_id),
+            node_id: &claimant.node_id,
+            late_at: now,
+            available_at: now,
+            slots: i64::try_from(slots).unwrap_or(i64::MAX),
+            of: PhantomData,
+        }
         .load(conn)
-        .await?)
+    });
+    Ok(claimed.await?)
 }
 
-async fn execute(conn: &mut Conn, statement: &'static str, rows: String) -> OpResult<()> {
-    diesel::sql_query(statement).bind::<Text, _>(rows).execute(conn).await?;
-    Ok(())
-}
-
-/// Writes the ends of rows that the caller has read in this transaction.
-pub(crate) async fn finish_executions(conn: &mut Conn, rows: String) -> OpResult<()> {
-    execute(conn, FINISH_EXECUTIONS, rows).await
+/// Writes the ends of rows that their owners hold; gives the ends back and the ids of those rows.
+pub(crate) async fn finish_executions(
+    conn: &mut Conn,
+    ends: Vec<End>,
+) -> OpResult<(Vec<End>, HashSet<i64>)> {
+    let written = conn.spawn_blocking(move |conn| {
+        let mut written = HashSet::with_capacity(ends.len());
+        for end in &ends {
+            let statement = FinishExecution {
+                status: end.status.as_str(),
+                completed_at: Instant(end.completed_at),
+                duration_ms: end.duration_ms,
+                result: end.result.as_deref(),
+                error: end.error.as_deref(),
+                thread: end.conductor_thread_id.as_deref(),
+                word: end.conductor_status.as_deref(),
+                cost: end.cost,
+                id: end.id,
+                lease_owner: Uid(end.lease_owner),
+                of: PhantomData,
+            };
+            if statement.execute(conn)? > 0 {
+                written.insert(end.id);
+            }
+        }
+        Ok((ends, written))
+    });
+    Ok(written.await?)
 }
 
 /// Moves schedules on.
-pub(crate) async fn advance_schedules(conn: &mut Conn, rows: String) -> OpResult<()> {
-    execute(conn, ADVANCE_SCHEDULES, rows).await
+pub(crate) async fn advance_schedules(conn: &mut Conn, advances: Vec<Advance>) -> OpResult<()> {
+    let moved = conn.spawn_blocking(move |conn| {
+        for advance in advances {
+            AdvanceSchedule {
+                next_run_at: advance.next_run_at.map(Instant),
+                last_run_at: advance.last_run_at.map(Instant),
+                fired: advance.fired,
+                enabled: advance.enabled,
+                paused_at: advance.paused_at.map(Instant),
+                id: advance.id,
+                of: PhantomData,
+            }
+            .execute(conn)?;
+        }
+        Ok(())
+    });
+    Ok(moved.await?)
+}
+
+async fn execute(conn: &mut Conn, statement: &'static str, rows: String) -> OpResult<()> {
+    let done = conn.spawn_blocking(move |conn| {
+        diesel::sql_query(statement).bind::<Text, _>(rows).execute(conn)
+    });
+    done.await?;
+    Ok(())
 }
 
 /// Adds ledger rows.
@@ -176,15 +281,22 @@ pub(crate) async fn append_events(
     now: Timestamp,
     events: &[NewEvent],
 ) -> OpResult<()> {
+    let chunks = event_chunk::encode(events)?;
     let count = i64::try_from(events.len()).unwrap_or(i64::MAX);
-    let row: LastRow =
-        diesel::sql_query("UPDATE event_counter SET last = last + $1 RETURNING last")
-            .bind::<BigInt, _>(count)
-            .get_result(conn)
-            .await?;
-    let documents: Vec<_> = (row.last - count + 1..)
-        .zip(events)
-        .map(|(seq, event)| EventDocument::of(seq, At(now), event))
-        .collect();
-    execute(conn, INSERT_EVENTS, document(&documents)?).await
+    let appended = conn.spawn_blocking(move |conn| {
+        let last: i64 = TakeNumbers { count, of: PhantomData }.get_result(conn)?;
+        let base = last - count + 1;
+        for chunk in &chunks {
+            InsertEvents {
+                last_seq: base + chunk.last,
+                first_seq: base + chunk.first,
+                at: Instant(now),
+                body: &chunk.body,
+                of: PhantomData,
+            }
+            .execute(conn)?;
+        }
+        Ok(())
+    });
+    Ok(appended.await?)
 }

@@ -1,5 +1,6 @@
 //! Error records and dead letters over HTTP.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use carillon::domain::error_record::{ErrorType, FailureEntry, RecoveryDecision, RecoveryStatus};
@@ -23,7 +24,7 @@ async fn fail_one(server: &TestServer) -> i64 {
     assert_eq!(claimed[0].id, made.id());
     let (status, cause) = (RecoveryStatus::Escalated, "attempts_spent");
     let finish = Finish {
-        id: made.id(),
+        row: Arc::new(claimed.into_iter().next().unwrap()),
         lease_owner: claimant.boot_id,
         status: ExecutionStatus::Failed,
         result: None,

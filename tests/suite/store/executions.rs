@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
-use carillon::domain::execution::{ExecutionStatus, NewExecution, Priority};
+use carillon::domain::execution::{Execution, ExecutionStatus, NewExecution, Priority};
 use carillon::store::{
     CancelResult, ClaimHere, Creation, ExecutionCreate, ExecutionFilter, ExecutionKey, Finish,
     FinishResult, LogRow, StoreError, Topic,
@@ -101,7 +101,7 @@ pub(crate) async fn a_lost_lease_changes_nothing(bench: &Bench) {
     let stranger = Finish { lease_owner: Uuid::new_v4(), ..completed(&execution) };
     let results = bench.store.execution_finish(vec![stranger]).await.unwrap();
     assert!(matches!(results[0], FinishResult::Superseded(id) if id == execution.id));
-    let unknown = Finish { id: 4_711, ..completed(&execution) };
+    let unknown = completed(&Execution { id: 4_711, ..execution.clone() });
     let results = bench.store.execution_finish(vec![unknown]).await.unwrap();
     assert!(matches!(results[0], FinishResult::Superseded(4_711)));
     let key = ExecutionKey::Id(execution.id);
@@ -146,9 +146,10 @@ pub(crate) async fn a_batch_of_ends_keeps_its_order(bench: &Bench) {
     let results = bench.store.execution_finish(batch.clone()).await.unwrap();
     for (place, (finish, result)) in batch.iter().zip(&results).enumerate() {
         match result {
-            FinishResult::Superseded(id) => assert_eq!((place, *id), (10, finish.id)),
-            FinishResult::Done(row) => {
-                assert_eq!((row.id, row.status), (finish.id, finish.status));
+            FinishResult::Superseded(id) => assert_eq!((place, *id), (10, finish.row.id)),
+            FinishResult::Done(status) => {
+                let row = bench.store.execution_get(ExecutionKey::Id(finish.row.id)).await.unwrap();
+                assert_eq!((*status, row.status), (finish.status, finish.status));
                 assert_eq!(row.result, finish.result);
             }
         }

@@ -1,5 +1,6 @@
 //! What the store's laws are tried with: definitions, rows, a bench with a store and a clock.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use carillon::clock::{Clock, Timestamp};
@@ -13,7 +14,7 @@ use carillon::domain::schedule::{
     MisfirePolicy, OverlapPolicy, Schedule, ScheduleDefinition, ScheduleType,
 };
 use carillon::store::{
-    ClaimHere, Claimant, Creation, Finish, FinishResult, Firing, PageRequest, Store, StoreLocation,
+    ClaimHere, Claimant, Creation, ExecutionKey, Finish, FinishResult, Firing, PageRequest, Store, StoreLocation,
     StoreOptions,
 };
 use serde_json::{Value, json};
@@ -102,8 +103,9 @@ impl Bench {
 
     /// Ends a row, which must be held.
     pub(crate) async fn finish(&self, finish: Finish) -> Execution {
+        let id = finish.row.id;
         match self.store.execution_finish(vec![finish]).await.unwrap().remove(0) {
-            FinishResult::Done(execution) => *execution,
+            FinishResult::Done(_) => self.store.execution_get(ExecutionKey::Id(id)).await.unwrap(),
             FinishResult::Superseded(id) => panic!("{id} was superseded"),
         }
     }
@@ -245,7 +247,7 @@ pub(crate) fn claimant(slots: usize) -> ClaimHere {
 
 pub(crate) fn completed(execution: &Execution) -> Finish {
     Finish {
-        id: execution.id,
+        row: Arc::new(execution.clone()),
         lease_owner: execution.lease_owner.unwrap_or_default(),
         status: ExecutionStatus::Completed,
         result: Some(json!({"exitCode": 0, "stdout": "hello\n"})),

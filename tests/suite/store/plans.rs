@@ -43,7 +43,9 @@ const SERVED: &[(&str, &str)] = &[
         "task_executions_schedule",
     ),
     (
-        "SELECT * FROM task_executions WHERE chain_id = $UUID ORDER BY id LIMIT 50",
+        "SELECT * FROM task_executions WHERE id IN (SELECT e.id FROM task_executions e \
+         WHERE e.execution_id = $UUID UNION SELECT e.id FROM task_executions e \
+         WHERE e.attempt > 1 AND e.chain_id = $UUID) ORDER BY id LIMIT 50",
         "task_executions_chain",
     ),
     (

@@ -1,0 +1,61 @@
+//! The system without its HTTP side: for benchmarks, which drive the parts themselves.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::{ServeError, build, start};
+use crate::clock::Clock;
+use crate::config::Settings;
+use crate::runtime::handles::{Handles, Phase};
+use crate::runtime::system::System;
+use crate::store::Store;
+use crate::telemetry::{LogControl, Metrics};
+
+/// How long the tree may take to its first pass.
+const READY_WAIT: Duration = Duration::from_secs(60);
+
+/// A running system whose parts are at hand.
+pub struct Embedded {
+    system: Arc<System>,
+}
+
+impl Embedded {
+    /// Opens the store of the settings and starts the tree; returns after its first pass.
+    ///
+    /// # Errors
+    /// A sentence for a person.
+    pub async fn start(settings: Settings) -> Result<Self, String> {
+        Self::begin(settings).await.map_err(|error| error.to_string())
+    }
+
+    async fn begin(settings: Settings) -> Result<Self, ServeError> {
+        let setup = |error: String| ServeError::Setup(error);
+        let log = LogControl::install(&settings.log).map_err(|error| setup(error.to_string()))?;
+        let metrics = Metrics::install().map_err(|error| setup(error.to_string()))?;
+        start::make_data_dir(&settings)?;
+        let clock = Clock::system();
+        let store = Store::open(build::store_options(&settings), clock.clone())
+            .await
+            .map_err(ServeError::Store)?;
+        let system = build::system(&Arc::new(settings), &clock, store, log, metrics).await?;
+        system.tree().ready(READY_WAIT).await.map_err(|error| setup(error.to_string()))?;
+        system.enter(Phase::Running);
+        Ok(Self { system })
+    }
+
+    /// The system.
+    #[must_use]
+    pub fn system(&self) -> &Arc<System> {
+        &self.system
+    }
+
+    /// Stops the tree and closes the store; what still runs is left to the next start.
+    pub async fn stop(self) {
+        self.system.drain().await;
+        self.system.parts().launcher.idle(READY_WAIT).await;
+        self.system.enter(Phase::Stopping);
+        self.system.tree().shutdown().await;
+        self.system.parts().store.close().await;
+        self.system.parts().launcher.stop_threads();
+    }
+}

@@ -53,6 +53,12 @@ async fn enter(
         return Err(ApiError::forbidden("origin_required", detail));
     }
     let identity = Identity { key_name: Some(principal.name), role: principal.role };
+    if !live.feed.is_watched()
+        && let Err(error) = live.feed.skip_to_end().await
+    {
+        // `connected` then names an older event, and what followed it is sent: nothing is lost.
+        tracing::debug!(%error, "where the log ends is not known to the event");
+    }
     ws::connect(request, payload, identity, live).map_err(refusal)
 }
 

@@ -4,6 +4,8 @@
 //! small on purpose: `pending` may become `running`, `cancelled` or `skipped`; `running` may become
 //! any of the four ends; an end never changes.
 
+use std::sync::Arc;
+
 use chrono::{DateTime, Utc};
 use serde_json::Value;
 use uuid::Uuid;
@@ -173,8 +175,8 @@ pub struct NewExecution {
 pub struct Execution {
     /// Row id; also the fencing token.
     pub id: i64,
-    /// Everything known when it was made.
-    pub new: NewExecution,
+    /// Everything known when it was made; never changes, so that it is shared.
+    pub new: Arc<NewExecution>,
     /// Where it stands.
     pub status: ExecutionStatus,
     /// When the row was made.

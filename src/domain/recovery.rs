@@ -187,7 +187,7 @@ pub fn next_attempt(failed: &Execution, execution_id: Uuid, now: DateTime<Utc>) 
         failures_before: failures,
         crashes_before: crashes,
         dedup_key: None,
-        ..failed.new.clone()
+        ..NewExecution::clone(&failed.new)
     }
 }
 

@@ -1,3 +1,5 @@
+use std::sync::Arc;
+
 use serde_json::{Value, json};
 
 use super::*;
@@ -13,7 +15,7 @@ fn row(policy: Value, failures: i32, crashes: i32) -> Execution {
     let id = Uuid::nil();
     Execution {
         id: 7,
-        new: NewExecution {
+        new: Arc::new(NewExecution {
             execution_id: id,
             chain_id: id,
             schedule_id: Some(1),
@@ -40,7 +42,7 @@ fn row(policy: Value, failures: i32, crashes: i32) -> Execution {
             dedup_key: Some("k".to_owned()),
             traceparent: None,
             created_by: None,
-        },
+        }),
         status: ExecutionStatus::Running,
         created_at: now(),
         started_at: Some(now()),
@@ -107,7 +109,7 @@ fn a_failure_that_the_policy_does_not_name_is_not_retried() {
 #[test]
 fn severity_never_gates_a_retry() {
     let mut low = row(Value::Null, 0, 0);
-    low.new.task.severity = Severity::Low;
+    Arc::make_mut(&mut low.new).task.severity = Severity::Low;
     assert!(retry_in(&decide(&low, "exit_code")).is_some());
 }
 

@@ -2,6 +2,8 @@
 //!
 //! A stored word that no code of ours wrote is an error (`Internal`), never a guess.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -160,7 +162,7 @@ impl TryFrom<ExecutionRow> for Execution {
         };
         Ok(Self {
             id: row.id,
-            new,
+            new: Arc::new(new),
             status: parsed!(ExecutionStatus, "execution status", row.status),
             created_at: row.created_at.0,
             started_at: row.started_at.map(|at| at.0),

@@ -121,7 +121,7 @@ pub struct Firing {
     pub expected_version: i64,
     /// What to run, oldest instant first. Under `overlap_limit` the oldest run, and the others go
     /// to the ledger with `overlap`.
-    pub executions: Vec<NewExecution>,
+    pub executions: Vec<Arc<NewExecution>>,
     /// How many of the first of `executions` are caught up on one after the other: those that
     /// `overlap_limit` leaves out are held (the next instant becomes the first of them) instead of
     /// going to the ledger.

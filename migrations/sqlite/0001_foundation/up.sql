@@ -40,19 +40,20 @@ CREATE INDEX task_schedules_due ON task_schedules (next_run_at, id) WHERE enable
 CREATE INDEX task_schedules_enabled ON task_schedules (enabled, id);
 CREATE INDEX task_schedules_task_type ON task_schedules (task_type, id);
 
--- One row an attempt to run a task; no foreign key, as history outlives its schedule.
+-- One row an attempt to run a task; no foreign key, as history outlives its schedule. The checks are
+-- spelled out: for an `IN` SQLite builds a table of its values with each row it writes.
 CREATE TABLE task_executions (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
     execution_id TEXT NOT NULL UNIQUE,
     chain_id TEXT NOT NULL,
     schedule_id INTEGER,
     schedule_name TEXT,
-    "trigger" TEXT NOT NULL CHECK ("trigger" IN ('schedule', 'manual', 'api', 'event', 'retry', 'backfill')),
+    "trigger" TEXT NOT NULL CHECK ("trigger" = 'schedule' OR "trigger" = 'manual' OR "trigger" = 'api' OR "trigger" = 'event' OR "trigger" = 'retry' OR "trigger" = 'backfill'),
     task_type TEXT NOT NULL,
     task_config TEXT NOT NULL,
     timeout_ms INTEGER,
     retry_policy TEXT NOT NULL,
-    severity TEXT NOT NULL CHECK (severity IN ('low', 'medium', 'high', 'critical')),
+    severity TEXT NOT NULL CHECK (severity = 'low' OR severity = 'medium' OR severity = 'high' OR severity = 'critical'),
     cost_per_hour REAL,
     tags TEXT NOT NULL,
     owner TEXT,
@@ -67,7 +68,7 @@ CREATE TABLE task_executions (
     dedup_key TEXT,
     traceparent TEXT,
     created_by TEXT,
-    status TEXT NOT NULL CHECK (status IN ('pending', 'running', 'completed', 'failed', 'timeout', 'cancelled', 'skipped')),
+    status TEXT NOT NULL CHECK (status = 'pending' OR status = 'running' OR status = 'completed' OR status = 'failed' OR status = 'timeout' OR status = 'cancelled' OR status = 'skipped'),
     created_at INTEGER NOT NULL,
     started_at INTEGER,
     completed_at INTEGER,

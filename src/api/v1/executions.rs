@@ -120,7 +120,7 @@ pub(crate) async fn retry(call: Call) -> Answer {
     let mut row = launch::new_chain(&call, order);
     row.retry_of = Some(found.id);
     // The history of a deleted schedule keeps its name.
-    row.schedule_name = found.new.schedule_name;
+    row.schedule_name.clone_from(&found.new.schedule_name);
     launch::create(&call, row, None).await
 }
 

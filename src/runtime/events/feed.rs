@@ -73,6 +73,23 @@ impl Feed {
         }
     }
 
+    /// Whether any session listens.
+    #[must_use]
+    pub fn is_watched(&self) -> bool {
+        self.signal.receiver_count() > 0
+    }
+
+    /// Moves the end of the feed to the end of the log without what lies between: that is in the
+    /// store, for whoever missed it. For a feed that nobody listens to.
+    ///
+    /// # Errors
+    /// Any [`crate::store::StoreError`].
+    pub async fn skip_to_end(&self) -> StoreResult<()> {
+        let (_, newest) = self.source.bounds().await?;
+        self.ring.write().skip_to(newest);
+        Ok(())
+    }
+
     /// Adds events and wakes the sessions once.
     pub(crate) fn append(&self, frames: Vec<Frame>) {
         if frames.is_empty() {

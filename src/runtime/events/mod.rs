@@ -33,6 +33,9 @@ use crate::clock::Clock;
 use crate::store::StoreResult;
 use crate::telemetry::names;
 
+/// Time between two looks at the log while nobody listens.
+const UNWATCHED_PAUSE: Duration = Duration::from_millis(20);
+
 /// Called after each successful pass: the supervisor's sign that the actor works.
 pub type OnPass = Arc<dyn Fn() + Send + Sync>;
 
@@ -89,6 +92,11 @@ impl EventHub {
             let (_, newest) = feed.source().bounds().await?;
             feed.load(settings.ring, newest);
         }
+        if !feed.is_watched() {
+            // Nobody listens: only where the log ends is of interest. Whoever comes reads what he
+            // missed from the store.
+            return feed.skip_to_end().await;
+        }
         loop {
             let events = feed.source().list(feed.newest(), settings.batch).await?;
             let count = i64::try_from(events.len()).unwrap_or(i64::MAX);
@@ -120,6 +128,9 @@ impl Actor for EventHub {
                 match Self::pass(&feed, &clock, settings).await {
                     Ok(()) => on_pass(),
                     Err(error) => tracing::warn!(error = %error, "events cannot be read; waiting"),
+                }
+                if !feed.is_watched() {
+                    tokio::time::sleep(UNWATCHED_PAUSE).await;
                 }
                 tokio::select! {
                     Ok(()) = changes.changed() => {}

@@ -73,6 +73,13 @@ impl Ring {
         }
     }
 
+    /// Moves on to `newest` without what lies between.
+    pub(crate) fn skip_to(&mut self, newest: i64) {
+        if newest > self.newest {
+            *self = Self::new(self.limits, newest);
+        }
+    }
+
     /// Up to `limit` events after `after`.
     pub(crate) fn read(&self, after: i64, limit: usize) -> RingRead {
         if after >= self.newest {

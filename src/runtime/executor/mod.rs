@@ -1,7 +1,7 @@
 //! The executor: takes what waits and may run, up to its free slots.
 //!
-//! It claims in batches when work is announced, when a slot becomes free, when a waiting row's
-//! instant comes, and once an interval whatever was announced. What runs lives beside it (see
+//! It claims in batches when work is announced, when slots become free while work waits, when a
+//! waiting row's instant comes, and once an interval whatever was announced. What runs lives beside it (see
 //! `running`): a crash or restart of this actor ends no task, and the next generation adopts what
 //! runs, including rows that were claimed but never begun. `stop` stops claiming.
 
@@ -14,6 +14,7 @@ mod worker;
 use std::time::Duration;
 
 use actix::{Actor, AsyncContext, Context, Handler, WrapFuture};
+use tokio::time::Instant;
 
 use crate::runtime::executor::launcher::Launcher;
 use crate::runtime::wake::{Wake, Waker};
@@ -24,6 +25,8 @@ use crate::supervision::Vitals;
 const TICK: Duration = Duration::from_secs(1);
 /// How often rows that were claimed but never begun are looked for.
 const ADOPT_EVERY: Duration = Duration::from_secs(5);
+/// How long slots that become free are gathered for one claim while work waits.
+const GATHER: Duration = Duration::from_millis(1);
 /// How long a claim waits after the store failed.
 const STORE_RETRY: Duration = Duration::from_millis(250);
 
@@ -85,52 +88,111 @@ struct Work {
     vitals: Vitals,
 }
 
+/// What the next pass looks at; the rest it leaves alone.
+#[derive(Clone, Copy)]
+struct Look {
+    /// Rows may wait.
+    pending: bool,
+    /// Somebody may have asked to cancel.
+    cancels: bool,
+    /// Rows may have been claimed and never begun.
+    adopt: bool,
+}
+
+impl Look {
+    const EVERYWHERE: Self = Self { pending: true, cancels: true, adopt: true };
+    const PENDING: Self = Self { pending: true, cancels: false, adopt: false };
+}
+
+/// What a pass found.
+struct Found {
+    /// Rows may wait for slots: one that becomes free is worth a claim.
+    backlog: bool,
+    /// How long nothing will become due.
+    calm: Duration,
+}
+
 impl Work {
     async fn run(self) {
         let mut pending = self.store.changes(Topic::Pending);
         let mut cancels = self.store.changes(Topic::Cancels);
-        let mut adopt_at = tokio::time::Instant::now();
+        let mut adopt_at = Instant::now();
+        let mut safety_at = Instant::now();
+        let mut look = Look::EVERYWHERE;
         loop {
-            let pass = self.pass(&mut adopt_at).await;
-            let wait = match pass {
-                Ok(wait) => {
+            let now = Instant::now();
+            // The safety net: whatever was announced, everything is looked at now and then.
+            if safety_at <= now {
+                look = Look { adopt: adopt_at <= now, ..Look::EVERYWHERE };
+                safety_at = now + TICK;
+            }
+            let found = match self.pass(look).await {
+                Ok(found) => {
+                    if look.adopt {
+                        adopt_at = now + ADOPT_EVERY;
+                    }
                     self.vitals.ready();
-                    wait
+                    found
                 }
                 Err(error) => {
                     tracing::warn!(%error, "the executor waits for the store");
-                    STORE_RETRY
+                    safety_at = Instant::now() + STORE_RETRY;
+                    Found { backlog: false, calm: STORE_RETRY }
                 }
             };
+            let until = safety_at.min(Instant::now() + found.calm);
             // A closed channel means that the store is being closed: the tick ends the wait.
-            tokio::select! {
-                _ = pending.changed() => {}
-                _ = cancels.changed() => {}
-                () = self.waker.woken() => {}
-                () = self.launcher.running().freed() => {}
-                () = tokio::time::sleep(wait) => {}
-            }
+            look = tokio::select! {
+                _ = pending.changed() => Look::PENDING,
+                _ = cancels.changed() => Look { cancels: true, ..Look::PENDING },
+                () = self.waker.woken() => Look { cancels: true, ..Look::PENDING },
+                () = self.freed(), if found.backlog => Look::PENDING,
+                () = tokio::time::sleep_until(until) => Look::PENDING,
+            };
         }
     }
 
-    /// Claims until nothing more may be claimed; gives how long nothing will become due.
-    async fn pass(&self, adopt_at: &mut tokio::time::Instant) -> Result<Duration, StoreError> {
-        if !self.launcher.running().is_empty() {
+    /// Waits until a claim for free slots is worth its transaction: a quarter of the slots, or what
+    /// became free within a moment.
+    async fn freed(&self) {
+        let running = self.launcher.running();
+        let enough = (running.slots() / 4).clamp(1, self.batch);
+        running.freed().await;
+        let gathered = async {
+            while running.free() < enough && !running.is_empty() {
+                running.freed().await;
+            }
+        };
+        // Past the moment, what is free is claimed for.
+        drop(tokio::time::timeout(GATHER, gathered).await);
+    }
+
+    async fn pass(&self, look: Look) -> Result<Found, StoreError> {
+        if look.cancels && !self.launcher.running().is_empty() {
             self.cancel_requested().await?;
         }
-        if *adopt_at <= tokio::time::Instant::now() {
+        if look.adopt {
             self.adopt().await?;
-            *adopt_at = tokio::time::Instant::now() + ADOPT_EVERY;
         }
+        if look.pending {
+            return self.claim().await;
+        }
+        Ok(Found { backlog: false, calm: TICK })
+    }
+
+    /// Claims until nothing more may be claimed.
+    async fn claim(&self) -> Result<Found, StoreError> {
         loop {
-            let Some(ticket) = self.launcher.ticket(self.batch) else { return Ok(TICK) };
+            let Some(ticket) = self.launcher.ticket(self.batch) else {
+                return Ok(Found { backlog: true, calm: TICK });
+            };
             let wanted = ticket.claim.slots;
             let rows = self.store.execution_claim(ticket.claim.clone()).await?;
             let claimed = rows.len();
             self.launcher.launch(rows, None);
             ticket.give_back_quietly();
             if claimed < wanted {
-                return self.until_next().await;
+                return Ok(Found { backlog: false, calm: self.until_next().await? });
             }
         }
     }
@@ -154,6 +216,7 @@ impl Work {
     /// Begins rows that this node claimed but never began: the claim's answer was lost on its way.
     async fn adopt(&self) -> Result<(), StoreError> {
         let boot_id = self.launcher.lease().claimant().boot_id;
+        let _handover = self.launcher.running().hand_over();
         let rows = self.store.execution_list_running(boot_id).await?;
         self.launcher.launch(rows, None);
         Ok(())

@@ -2,21 +2,17 @@
 //!
 //! It lives beside the executor actor and survives its generations, so a crash or restart of the
 //! actor ends no task: the next generation finds the set as it is. It guarantees that one row is
-//! begun at most once in this process, whoever hands it over and however often: an id that was
-//! begun is remembered past its end for longer than any stale read can be on its way.
+//! begun at most once in this process, whoever hands it over and however often: an id that ended is
+//! remembered until every hand-over that was under way then (a claim, a look for rows that were
+//! never begun) is over.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
-use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::sync::Notify;
-use tokio::time::Instant;
 
 use crate::tasks::TaskControl;
-
-/// How long the id of an ended execution is remembered.
-const REMEMBER_ENDED: Duration = Duration::from_secs(120);
 
 /// The running set; clones share it.
 #[derive(Clone)]
@@ -38,8 +34,13 @@ struct State {
     tasks: HashMap<i64, TaskControl>,
     /// Slots promised to claims that are on their way to the store.
     reserved: usize,
-    ended: HashMap<i64, Instant>,
-    ended_order: VecDeque<(Instant, i64)>,
+    /// Rows that ended while hand-overs were under way, also in the order of their ends.
+    ended: HashSet<i64>,
+    ended_order: VecDeque<i64>,
+    /// How many ends were forgotten: the place of the first of `ended_order` among all ends.
+    forgotten: u64,
+    /// Hand-overs under way: at which end each began.
+    handovers: BTreeMap<u64, usize>,
 }
 
 impl State {
@@ -47,21 +48,50 @@ impl State {
         slots.saturating_sub(self.tasks.len() + self.reserved)
     }
 
-    fn forget_old(&mut self, now: Instant) {
-        while let Some((at, id)) = self.ended_order.front().copied() {
-            if now.duration_since(at) < REMEMBER_ENDED {
-                break;
+    fn ends(&self) -> u64 {
+        self.forgotten + self.ended_order.len() as u64
+    }
+
+    fn open_handover(&mut self) -> u64 {
+        let at = self.ends();
+        *self.handovers.entry(at).or_default() += 1;
+        at
+    }
+
+    fn close_handover(&mut self, at: u64) {
+        if let Some(count) = self.handovers.get_mut(&at) {
+            *count -= 1;
+            if *count == 0 {
+                self.handovers.remove(&at);
             }
-            self.ended_order.pop_front();
+        }
+        let oldest = self.handovers.keys().next().copied().unwrap_or(u64::MAX);
+        while self.forgotten < oldest {
+            let Some(id) = self.ended_order.pop_front() else { break };
             self.ended.remove(&id);
+            self.forgotten += 1;
         }
     }
 }
 
-/// Slots promised to one claim; what is not used goes back when it is dropped.
+/// A hand-over under way: from before the store is asked for rows until they were all begun.
+pub struct Handover {
+    set: RunningSet,
+    at: u64,
+}
+
+impl Drop for Handover {
+    fn drop(&mut self) {
+        self.set.shared.state.lock().close_handover(self.at);
+    }
+}
+
+/// Slots promised to one claim; what is not used goes back when it is dropped. It is a hand-over
+/// too.
 pub struct Reservation {
     set: RunningSet,
     count: usize,
+    _handover: Handover,
 }
 
 impl Reservation {
@@ -134,8 +164,18 @@ impl RunningSet {
             return None;
         }
         state.reserved += count;
+        let at = state.open_handover();
         drop(state);
-        Some(Reservation { set: self.clone(), count })
+        let handover = Handover { set: self.clone(), at };
+        Some(Reservation { set: self.clone(), count, _handover: handover })
+    }
+
+    /// Begins a hand-over that needs no slots of its own: keep it from before the store is read
+    /// until the rows were begun.
+    #[must_use]
+    pub fn hand_over(&self) -> Handover {
+        let at = self.shared.state.lock().open_handover();
+        Handover { set: self.clone(), at }
     }
 
     /// Enters a row that this node holds the lease of. False when it was entered before: then
@@ -143,7 +183,7 @@ impl RunningSet {
     #[must_use]
     pub fn begin(&self, id: i64, control: TaskControl) -> bool {
         let mut state = self.shared.state.lock();
-        if state.tasks.contains_key(&id) || state.ended.contains_key(&id) {
+        if state.tasks.contains_key(&id) || state.ended.contains(&id) {
             return false;
         }
         state.tasks.insert(id, control);
@@ -152,14 +192,14 @@ impl RunningSet {
 
     /// Takes out a row whose end is in the store (or whose lease is lost) and frees its slot.
     pub fn end(&self, id: i64) {
-        let now = Instant::now();
         let mut state = self.shared.state.lock();
         if state.tasks.remove(&id).is_none() {
             return;
         }
-        state.ended.insert(id, now);
-        state.ended_order.push_back((now, id));
-        state.forget_old(now);
+        if !state.handovers.is_empty() {
+            state.ended.insert(id);
+            state.ended_order.push_back(id);
+        }
         let empty = state.tasks.is_empty();
         drop(state);
         self.shared.freed.notify_one();
@@ -209,11 +249,37 @@ mod tests {
     #[test]
     fn a_row_is_begun_once_even_after_it_ended() {
         let set = RunningSet::new(2);
+        let claim = set.hand_over();
         assert!(set.begin(1, TaskControl::new(None)));
         assert!(!set.begin(1, TaskControl::new(None)));
+        let look = set.reserve(1).unwrap();
         set.end(1);
-        assert!(!set.begin(1, TaskControl::new(None)));
+        drop(claim);
+        assert!(!set.begin(1, TaskControl::new(None)), "a look under way may still bring it");
         assert!(set.is_empty());
+        drop(look);
+    }
+
+    #[test]
+    fn ended_rows_are_forgotten_once_nobody_can_bring_them_back() {
+        let set = RunningSet::new(10);
+        let remembered = || set.shared.state.lock().ended.len();
+        let run = |id| {
+            assert!(set.begin(id, TaskControl::new(None)));
+            set.end(id);
+        };
+        run(1);
+        assert_eq!(remembered(), 0);
+        let first = set.hand_over();
+        run(2);
+        let second = set.hand_over();
+        run(3);
+        assert_eq!(remembered(), 2);
+        drop(first);
+        assert_eq!(remembered(), 1);
+        drop(second);
+        assert_eq!(remembered(), 0);
+        assert!(set.shared.state.lock().handovers.is_empty());
     }
 
     #[test]

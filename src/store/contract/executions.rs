@@ -1,5 +1,6 @@
 //! The contract: executions and their output.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use uuid::Uuid;
@@ -33,6 +34,7 @@ impl Store {
         rows: Vec<NewExecution>,
         claim: Option<ClaimHere>,
     ) -> StoreResult<Vec<Execution>> {
+        let rows: Vec<_> = rows.into_iter().map(Arc::new).collect();
         run!(self, write, executions::execution_create_batch(rows, claim))
     }
 

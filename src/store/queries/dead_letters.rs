@@ -3,6 +3,8 @@
 //! A chain made from a letter that fails for good does not add a second letter: the first one goes
 //! back to `pending`, with the new attempts added to its own.
 
+use std::sync::Arc;
+
 use chrono::Duration;
 use diesel::dsl::count_star;
 use diesel::prelude::*;
@@ -269,7 +271,7 @@ pub(crate) async fn dead_letter_resubmit(
     let mut row = execution.clone();
     row.dead_letter_id = Some(*id);
     let chain = row.chain_id;
-    let made = executions::insert(tx, vec![row], claim.as_ref()).await?;
+    let made = executions::insert(tx, vec![Arc::new(row)], claim.as_ref()).await?;
     let letter = set_status(tx, stored, DeadLetterStatus::Resubmitted, Some(chain)).await?;
     let execution = made.into_iter().next().ok_or_else(|| {
         wrong_state("already_running", "an execution with the same key waits or runs")

@@ -1,5 +1,6 @@
 //! Executions: made, claimed, listed, cancelled. Their ends are in `finishing.rs`.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use diesel::dsl::{count_star, exists, not};
@@ -32,7 +33,7 @@ pub(super) fn event_of(execution: &Execution) -> NewEvent {
     execution_event(execution.id, &execution.new, ExecutionMoment::of(execution))
 }
 
-fn pending(new: NewExecution, now: Timestamp) -> Execution {
+fn pending(new: Arc<NewExecution>, now: Timestamp) -> Execution {
     Execution {
         id: 0,
         new,
@@ -64,7 +65,7 @@ fn start(execution: &mut Execution, claim: &ClaimHere, now: Timestamp) {
 }
 
 /// The places of the rows that start here: those that may run now, most urgent and oldest first.
-fn places_to_start(rows: &[NewExecution], claim: Option<&ClaimHere>, now: Timestamp) -> Vec<usize> {
+fn places_to_start(rows: &[Arc<NewExecution>], claim: Option<&ClaimHere>, now: Timestamp) -> Vec<usize> {
     let Some(claim) = claim else { return Vec::new() };
     let mut ready: Vec<(i16, Timestamp, usize)> = rows
         .iter()
@@ -80,7 +81,7 @@ fn places_to_start(rows: &[NewExecution], claim: Option<&ClaimHere>, now: Timest
 /// (the instant already ran, the key already waits) is left out of the answer.
 pub(super) async fn insert(
     tx: &mut Tx,
-    rows: Vec<NewExecution>,
+    rows: Vec<Arc<NewExecution>>,
     claim: Option<&ClaimHere>,
 ) -> OpResult<Vec<Execution>> {
     if rows.is_empty() {
@@ -143,7 +144,7 @@ pub(crate) async fn execution_create(
     if let Some(existing) = existing {
         return Ok(Creation::Existing(existing));
     }
-    let made = insert(tx, vec![request.row.clone()], request.claim.as_ref()).await?;
+    let made = insert(tx, vec![Arc::new(request.row.clone())], request.claim.as_ref()).await?;
     let Some(execution) = made.into_iter().next() else {
         // Another transaction made a row with the same key between the look and the insert.
         return match find_by_dedup_key(tx, &request.row).await? {
@@ -169,7 +170,7 @@ async fn find_by_dedup_key(tx: &mut Tx, row: &NewExecution) -> OpResult<Option<E
 
 pub(crate) async fn execution_create_batch(
     tx: &mut Tx,
-    rows: &[NewExecution],
+    rows: &[Arc<NewExecution>],
     claim: &Option<ClaimHere>,
 ) -> OpResult<Vec<Execution>> {
     insert(tx, rows.to_vec(), claim.as_ref()).await

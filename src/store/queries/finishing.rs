@@ -115,7 +115,7 @@ async fn settle(tx: &mut Tx, finish: &Finish, end: &End) -> OpResult<()> {
 }
 
 /// True when the chain can have an error record or a dead letter.
-const fn has_past(execution: &Execution) -> bool {
+fn has_past(execution: &Execution) -> bool {
     execution.new.attempt > 1 || execution.new.dead_letter_id.is_some()
 }
 

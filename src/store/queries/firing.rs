@@ -4,6 +4,7 @@
 //! stale and left alone. Then, for all of them at once: rows, ledger, the schedules' next instants.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use diesel::dsl::count_star;
 use diesel::prelude::*;
@@ -33,7 +34,7 @@ pub(crate) async fn schedule_fire(
     let now = tx.now().await?;
     let mut result = FiringResult::default();
     let mut fired: Vec<(&Firing, Schedule, Option<Timestamp>)> = Vec::with_capacity(firings.len());
-    let mut rows: Vec<NewExecution> = Vec::new();
+    let mut rows: Vec<Arc<NewExecution>> = Vec::new();
     let mut ledger: Vec<LedgerDocument> = Vec::new();
     for firing in firings {
         let current = schedules.remove(&firing.schedule_id).filter(|schedule| {
@@ -97,9 +98,9 @@ async fn count_active(tx: &mut Tx, firings: &[Firing]) -> OpResult<HashMap<i64, 
 
 /// What becomes of a firing's instants under the overlap limit.
 struct Split<'a> {
-    run: &'a [NewExecution],
+    run: &'a [Arc<NewExecution>],
     /// These go to the ledger.
-    over: &'a [NewExecution],
+    over: &'a [Arc<NewExecution>],
     /// The first instant to catch up on that must wait; it and all after it stay planned.
     held: Option<Timestamp>,
 }
@@ -118,7 +119,7 @@ fn split_by_limit(firing: &Firing, active: i64) -> Split<'_> {
     }
 }
 
-fn overlap_range(over: &[NewExecution]) -> Option<LedgerRange> {
+fn overlap_range(over: &[Arc<NewExecution>]) -> Option<LedgerRange> {
     let (first, last) = (over.first()?, over.last()?);
     Some(LedgerRange {
         from: first.scheduled_at,

@@ -4,6 +4,7 @@
 //! alone finds what is due.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use diesel::prelude::*;
 use diesel_async::RunQueryDsl;
@@ -110,7 +111,7 @@ pub(crate) async fn error_start_retries(
             }
         }
         records.push((record, row.execution_id));
-        rows.push(row);
+        rows.push(Arc::new(row));
     }
     if records.is_empty() {
         return Ok(Vec::new());

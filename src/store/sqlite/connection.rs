@@ -41,7 +41,7 @@ const COMMON: &str = "PRAGMA busy_timeout = 5000; PRAGMA foreign_keys = ON; \
     PRAGMA temp_store = MEMORY; PRAGMA cache_size = -16384;";
 /// Write-ahead log, and a commit that is on the disk before it is answered.
 const WRITER: &str = "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; \
-    PRAGMA journal_size_limit = 67108864; PRAGMA wal_autocheckpoint = 4000;";
+    PRAGMA journal_size_limit = 67108864; PRAGMA wal_autocheckpoint = 12000; PRAGMA cache_size = -32768;";
 const READER: &str = "PRAGMA query_only = ON;";
 
 #[derive(QueryableByName)]

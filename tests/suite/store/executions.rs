@@ -24,7 +24,7 @@ pub(crate) async fn an_execution_reads_back_as_it_was_written(bench: &Bench) {
     let read = bench.store.execution_get(ExecutionKey::Uuid(made[0].new.execution_id)).await;
     let mut read = read.unwrap();
     assert_ne!(read.new.task.task_config, made[0].new.task.task_config, "NUL is replaced");
-    read.new.task = made[0].new.task.clone();
+    std::sync::Arc::make_mut(&mut read.new).task = made[0].new.task.clone();
     assert_eq!(read, made[0]);
     let missing = bench.store.execution_get(ExecutionKey::Uuid(Uuid::new_v4())).await;
     assert!(matches!(missing, Err(StoreError::NotFound { what: "execution", .. })));

@@ -218,7 +218,7 @@ pub(crate) fn retry_of(execution: &Execution, at: Timestamp) -> NewExecution {
         retry_of: Some(execution.id),
         available_at: at,
         failures_before: execution.new.failures_before + 1,
-        ..execution.new.clone()
+        ..NewExecution::clone(&execution.new)
     }
 }
 
@@ -232,7 +232,7 @@ pub(crate) fn firing(
         schedule_id: schedule.id,
         expected_next: schedule.next_run_at,
         expected_version: schedule.version,
-        executions: instants.iter().map(|at| planned(schedule, *at)).collect(),
+        executions: instants.iter().map(|at| Arc::new(planned(schedule, *at))).collect(),
         overlap_limit: None,
         ledger: Vec::new(),
         next_run_at: next,

@@ -68,7 +68,12 @@ impl Report {
                 scenario = figure.scenario;
                 lines.push(format!("\n{scenario}"));
             }
-            lines.push(format!("  {:<46} {:>12} {}", figure.name, short(figure.value), figure.unit));
+            lines.push(format!(
+                "  {:<46} {:>12} {}",
+                figure.name,
+                short(figure.value),
+                figure.unit
+            ));
         }
         lines.join("\n")
     }

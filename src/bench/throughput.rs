@@ -29,11 +29,11 @@ pub(super) async fn run(plan: &Plan, report: &mut Report) -> Result<(), String> 
     settings.executor.slots = SLOTS;
     settings.server.data_dir = plan.scratch.join(SCENARIO);
     let embedded = Embedded::start(settings).await?;
-    let producers: Vec<_> = (0..PRODUCERS)
-        .map(|_| actix_rt::spawn(produce(embedded.system().clone())))
-        .collect();
+    let producers: Vec<_> =
+        (0..PRODUCERS).map(|_| actix_rt::spawn(produce(embedded.system().clone()))).collect();
     tokio::time::sleep(WARM_UP).await;
-    let counted = || embedded.system().parts().launcher.counters().completed.load(Ordering::Relaxed);
+    let counted =
+        || embedded.system().parts().launcher.counters().completed.load(Ordering::Relaxed);
     let (before, used, started) =
         (counted(), load::processor_seconds(), tokio::time::Instant::now());
     tokio::time::sleep(plan.time).await;

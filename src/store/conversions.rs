@@ -19,8 +19,8 @@ use crate::domain::schedule::{
     ScheduleType,
 };
 use crate::store::models::{
-    DeadLetterRow, DeadLetterValues, ErrorRow, ErrorValues, ExecutionRow, KeyRowRaw,
-    LedgerRowRaw, LogRowRaw, NodeRowRaw, ScheduleRow, ScheduleValues,
+    DeadLetterRow, DeadLetterValues, ErrorRow, ErrorValues, ExecutionRow, KeyRowRaw, LedgerRowRaw,
+    LogRowRaw, NodeRowRaw, ScheduleRow, ScheduleValues,
 };
 use crate::store::op::{OpError, OpResult, corrupt};
 use crate::store::sql_types::{Instant, JsonDoc, Uid};

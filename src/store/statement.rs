@@ -1,8 +1,8 @@
 //! Statements by hand whose text never changes: prepared once a connection.
 //!
-//! `diesel::sql_query` is prepared anew for each run. On the hot path that costs more than the work,
-//! so its statements are types of their own: text and typed parameters in order, known to diesel's
-//! cache by their type.
+//! `diesel::sql_query` is prepared anew for each run. On the hot path that costs more than the
+//! work, so its statements are types of their own: text and typed parameters in order, known to
+//! diesel's cache by their type.
 
 /// Declares a statement for the back end's `Db`: pieces of text, each followed by a parameter, then
 /// the end of the text. With `=> Type`, rows of that SQL type come back.

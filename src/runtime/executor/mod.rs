@@ -1,9 +1,9 @@
 //! The executor: takes what waits and may run, up to its free slots.
 //!
 //! It claims in batches when work is announced, when slots become free while work waits, when a
-//! waiting row's instant comes, and once an interval whatever was announced. What runs lives beside it (see
-//! `running`): a crash or restart of this actor ends no task, and the next generation adopts what
-//! runs, including rows that were claimed but never begun. `stop` stops claiming.
+//! waiting row's instant comes, and once an interval whatever was announced. What runs lives beside
+//! it (see `running`): a crash or restart of this actor ends no task, and the next generation
+//! adopts what runs, including rows that were claimed but never begun. `stop` stops claiming.
 
 pub mod launcher;
 pub mod logs;

@@ -54,8 +54,9 @@ pub fn plan_finish(
         }
         Outcome::Cancelled { result, extra } => (ExecutionStatus::Cancelled, None, result, extra),
     };
-    let failure =
-        error.as_ref().map(|error| plan_failure(&row, error, facts.limits, facts.now, facts.random));
+    let failure = error
+        .as_ref()
+        .map(|error| plan_failure(&row, error, facts.limits, facts.now, facts.random));
     Finish {
         row,
         lease_owner: facts.lease_owner,

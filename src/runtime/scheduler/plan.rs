@@ -65,7 +65,8 @@ pub fn plan_schedule(
     };
     let plan = plan_firing(due, rules, now, |at| missed_because(schedule, stop, at));
     let run_all = definition.misfire_policy == MisfirePolicy::RunAll;
-    let executions = plan.run.iter().map(|at| Arc::new(planned_execution(schedule, *at, now))).collect();
+    let executions =
+        plan.run.iter().map(|at| Arc::new(planned_execution(schedule, *at, now))).collect();
     Firing {
         schedule_id: schedule.id,
         expected_next: schedule.next_run_at,

@@ -5,10 +5,10 @@ use diesel_async::RunQueryDsl;
 
 use super::{Tx, hot};
 use crate::domain::event::{Event, NewEvent};
-use crate::store::{Topic, event_chunk};
 use crate::store::models::EventChunkRow;
 use crate::store::op::OpResult;
 use crate::store::schema::{event_chunks as t, event_counter};
+use crate::store::{Topic, event_chunk};
 
 /// Appends what the transaction noted; its last statement before the commit, as it takes the lock
 /// that orders commits.
@@ -55,12 +55,8 @@ pub(crate) async fn event_list(tx: &mut Tx, after: &i64, limit: &i64) -> OpResul
 }
 
 pub(crate) async fn event_bounds(tx: &mut Tx) -> OpResult<(i64, i64)> {
-    let oldest: Option<i64> = t::table
-        .order(t::last_seq.asc())
-        .select(t::first_seq)
-        .first(tx.conn())
-        .await
-        .optional()?;
+    let oldest: Option<i64> =
+        t::table.order(t::last_seq.asc()).select(t::first_seq).first(tx.conn()).await.optional()?;
     let last: i64 = event_counter::table.select(event_counter::last).first(tx.conn()).await?;
     Ok(match oldest {
         Some(oldest) => (oldest, last),

@@ -65,7 +65,11 @@ fn start(execution: &mut Execution, claim: &ClaimHere, now: Timestamp) {
 }
 
 /// The places of the rows that start here: those that may run now, most urgent and oldest first.
-fn places_to_start(rows: &[Arc<NewExecution>], claim: Option<&ClaimHere>, now: Timestamp) -> Vec<usize> {
+fn places_to_start(
+    rows: &[Arc<NewExecution>],
+    claim: Option<&ClaimHere>,
+    now: Timestamp,
+) -> Vec<usize> {
     let Some(claim) = claim else { return Vec::new() };
     let mut ready: Vec<(i16, Timestamp, usize)> = rows
         .iter()

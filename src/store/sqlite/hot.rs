@@ -5,9 +5,9 @@ use std::collections::HashSet;
 use std::marker::PhantomData;
 use std::time::Duration;
 
+use diesel::SqliteConnection;
 use diesel::prelude::*;
 use diesel::sql_types::{BigInt, Bool, Double, Integer, Nullable, SmallInt, Text};
-use diesel::SqliteConnection;
 use serde::{Serialize, Serializer};
 
 use super::{Conn, Db};

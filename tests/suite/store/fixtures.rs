@@ -14,8 +14,8 @@ use carillon::domain::schedule::{
     MisfirePolicy, OverlapPolicy, Schedule, ScheduleDefinition, ScheduleType,
 };
 use carillon::store::{
-    ClaimHere, Claimant, Creation, ExecutionKey, Finish, FinishResult, Firing, PageRequest, Store, StoreLocation,
-    StoreOptions,
+    ClaimHere, Claimant, Creation, ExecutionKey, Finish, FinishResult, Firing, PageRequest, Store,
+    StoreLocation, StoreOptions,
 };
 use serde_json::{Value, json};
 use uuid::Uuid;

@@ -176,7 +176,7 @@ pub(crate) async fn retention_deletes_what_is_past_its_time_alone(bench: &Bench)
     keep.failed = Duration::from_secs(7_200);
     keep.logs = Duration::from_secs(7_200);
     keep.dead_letters = Duration::from_secs(7_200);
-    for (kept, left) in [(28, 77), (27, 27)] {
+    for (kept, left) in [(29, 78), (28, 28)] {
         keep.events_min = kept;
         assert!(!bench.store.retention_sweep(keep.clone()).await.unwrap());
         let (oldest, newest) = bench.store.event_bounds().await.unwrap();

@@ -45,15 +45,23 @@ pub(super) fn store_options(settings: &Settings) -> StoreOptions {
     }
 }
 
+/// What a system stands on.
+pub(super) struct Base {
+    pub(super) clock: Clock,
+    pub(super) store: Store,
+    pub(super) log: LogControl,
+    pub(super) metrics: Metrics,
+    pub(super) functions: FunctionRegistry,
+}
+
 /// Builds every part and starts the tree.
 pub(super) async fn system(
     settings: &Arc<Settings>,
-    clock: &Clock,
-    store: Store,
-    log: LogControl,
-    metrics: Metrics,
+    base: Base,
 ) -> Result<Arc<System>, ServeError> {
-    let environment = Arc::new(environment(settings, clock)?);
+    let Base { clock, store, log, metrics, functions } = base;
+    let clock = &clock;
+    let environment = Arc::new(environment(settings, clock, functions)?);
     let lease = NodeLease::new(node_name(), settings.executor.lease_ms.duration());
     register(&store, &lease).await;
     let live = live(settings, clock, &store, &lease);
@@ -109,7 +117,11 @@ fn node_name() -> String {
     format!("{name}:{}", std::process::id())
 }
 
-fn environment(settings: &Settings, clock: &Clock) -> Result<TaskEnvironment, ServeError> {
+fn environment(
+    settings: &Settings,
+    clock: &Clock,
+    functions: FunctionRegistry,
+) -> Result<TaskEnvironment, ServeError> {
     let executor = &settings.executor;
     let mut tasks = TaskSettings::new(settings.server.data_dir.clone());
     tasks.limits = Limits {
@@ -121,7 +133,7 @@ fn environment(settings: &Settings, clock: &Clock) -> Result<TaskEnvironment, Se
     };
     tasks.egress = egress(settings)?;
     tasks.conductor = conductor(settings)?;
-    let environment = TaskEnvironment::new(tasks, FunctionRegistry::with_builtin(), clock.clone())
+    let environment = TaskEnvironment::new(tasks, functions, clock.clone())
         .map_err(|error| ServeError::Setup(error.to_string()))?;
     environment.set_own_listeners(vec![settings.server.listen]);
     Ok(environment)

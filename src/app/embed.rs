@@ -9,6 +9,7 @@ use crate::config::Settings;
 use crate::runtime::handles::{Handles, Phase};
 use crate::runtime::system::System;
 use crate::store::Store;
+use crate::tasks::function::FunctionRegistry;
 use crate::telemetry::{LogControl, Metrics};
 
 /// How long the tree may take to its first pass.
@@ -25,10 +26,21 @@ impl Embedded {
     /// # Errors
     /// A sentence for a person.
     pub async fn start(settings: Settings) -> Result<Self, String> {
-        Self::begin(settings).await.map_err(|error| error.to_string())
+        Self::start_with(settings, FunctionRegistry::with_builtin()).await
     }
 
-    async fn begin(settings: Settings) -> Result<Self, ServeError> {
+    /// Likewise, with functions of the caller's choice.
+    ///
+    /// # Errors
+    /// A sentence for a person.
+    pub async fn start_with(
+        settings: Settings,
+        functions: FunctionRegistry,
+    ) -> Result<Self, String> {
+        Self::begin(settings, functions).await.map_err(|error| error.to_string())
+    }
+
+    async fn begin(settings: Settings, functions: FunctionRegistry) -> Result<Self, ServeError> {
         let setup = |error: String| ServeError::Setup(error);
         let log = LogControl::install(&settings.log).map_err(|error| setup(error.to_string()))?;
         let metrics = Metrics::install().map_err(|error| setup(error.to_string()))?;
@@ -37,7 +49,8 @@ impl Embedded {
         let store = Store::open(build::store_options(&settings), clock.clone())
             .await
             .map_err(ServeError::Store)?;
-        let system = build::system(&Arc::new(settings), &clock, store, log, metrics).await?;
+        let base = build::Base { clock, store, log, metrics, functions };
+        let system = build::system(&Arc::new(settings), base).await?;
         system.tree().ready(READY_WAIT).await.map_err(|error| setup(error.to_string()))?;
         system.enter(Phase::Running);
         Ok(Self { system })
@@ -49,7 +62,7 @@ impl Embedded {
         &self.system
     }
 
-    /// Stops the tree and closes the store; what still runs is left to the next start.
+    /// Lets what runs end, stops the tree and closes the store.
     pub async fn stop(self) {
         self.system.drain().await;
         self.system.parts().launcher.idle(READY_WAIT).await;

@@ -25,6 +25,7 @@ use crate::domain::event::{NewEvent, Room};
 use crate::runtime::handles::{Handles, Phase};
 use crate::runtime::system::System;
 use crate::store::{Store, StoreError};
+use crate::tasks::function::FunctionRegistry;
 use crate::tasks::shim;
 use crate::telemetry::{LogControl, Metrics};
 
@@ -60,6 +61,7 @@ enum ServeError {
 pub fn serve(settings: Settings, say: impl Fn(&str)) -> Result<(), String> {
     let log = LogControl::install(&settings.log).map_err(|error| error.to_string())?;
     crate::supervision::install_panic_hook();
+    start::allow_open_files();
     if let Err(error) = shim::hide_from_tasks().and_then(|()| shim::adopt_orphans()) {
         tracing::warn!(%error, "this process could not be set up as its tasks' keeper");
     }
@@ -121,7 +123,9 @@ async fn run(
         () = stop.wait() => return Ok(()),
     };
     let store = opened?;
-    let system = build::system(&settings, &clock, store.clone(), log, metrics).await?;
+    let functions = FunctionRegistry::with_builtin();
+    let base = build::Base { clock: clock.clone(), store: store.clone(), log, metrics, functions };
+    let system = build::system(&settings, base).await?;
     start::write_admin_key(&store, &settings).await?;
     let state = ApiState::new(store, system.clone(), clock, settings.clone());
     let server = start_http(listener, state, &system)?;

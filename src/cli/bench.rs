@@ -18,11 +18,15 @@ Examples:
 /// Measures this binary on this machine.
 #[derive(Debug, Args)]
 pub(super) struct Bench {
-    /// What to measure; everything when nothing is named.
+    /// What to measure (throughput, drain, pick-up, lateness, shell, crash, start, http, fan-out);
+    /// everything when nothing is named.
     scenarios: Vec<String>,
     /// How long each scenario measures.
     #[arg(long, default_value_t = 10, value_name = "SECONDS")]
     seconds: u64,
+    /// Live sessions of the fan-out scenario, one figure each.
+    #[arg(long, value_delimiter = ',', default_values_t = [1_000, 10_000], value_name = "COUNT")]
+    clients: Vec<usize>,
     /// Prints the figures as JSON.
     #[arg(long)]
     json: bool,
@@ -38,7 +42,8 @@ pub(super) fn run(command: Bench) -> ExitCode {
     let mut settings = loaded.settings;
     settings.log.level = "warn".to_owned();
     let scratch = std::env::temp_dir().join(format!("carillon-bench-{}", std::process::id()));
-    let plan = Plan { settings, scratch, time: Duration::from_secs(command.seconds.max(1)) };
+    let time = Duration::from_secs(command.seconds.max(1));
+    let plan = Plan { settings, scratch, time, clients: command.clients };
     let outcome = actix_rt::System::new().block_on(bench::run(&plan, &command.scenarios));
     drop(std::fs::remove_dir_all(&plan.scratch));
     match outcome {

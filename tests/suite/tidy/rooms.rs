@@ -34,7 +34,7 @@ const RULES: &[(&str, &[&str])] = &[
         ],
     ),
     // Benchmarks drive a whole system from inside.
-    ("bench", &["domain", "clock", "config", "store", "runtime", "app"]),
+    ("bench", &["domain", "clock", "config", "store", "tasks", "runtime", "app"]),
     // The command line is a client of the HTTP interface: it knows the composition root, and of
     // the rest what its own three commands need.
     ("cli", &["domain", "clock", "config", "telemetry", "store", "tasks", "app", "bench"]),

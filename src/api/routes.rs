@@ -112,6 +112,7 @@ routes! {
     V1    GET    "/scheduler/schedules/{id}"               VIEWER   Read  v1::schedules::show;
     V1    PUT    "/scheduler/schedules/{id}"               OPERATOR Write v1::schedules::update;
     V1    DELETE "/scheduler/schedules/{id}"               OPERATOR Write v1::schedules::delete;
+    V1    GET    "/scheduler/schedules/{id}/ledger"        VIEWER   Read  v1::ledger::show;
     V1    POST   "/scheduler/schedules/{id}/trigger"       OPERATOR Work  v1::schedules::trigger;
     V1    POST   "/scheduler/schedules/{id}/pause"         OPERATOR Write v1::schedules::pause;
     V1    POST   "/scheduler/schedules/{id}/resume"        OPERATOR Write v1::schedules::resume;

@@ -65,7 +65,7 @@ pub(super) async fn system(
     let lease = NodeLease::new(node_name(), settings.executor.lease_ms.duration());
     register(&store, &lease).await;
     let live = live(settings, clock, &store, &lease);
-    let (logs, writing) = LogWriter::new(store.clone());
+    let (logs, writing) = LogWriter::new(store.clone(), settings.executor.output_bytes_max);
     actix_rt::spawn(writing);
     let launcher = Launcher::new(LauncherParts {
         store: store.clone(),
@@ -117,6 +117,16 @@ fn node_name() -> String {
     format!("{name}:{}", std::process::id())
 }
 
+/// What the server was told in confidence, which no task's output may show.
+fn own_secrets(settings: &Settings) -> Vec<String> {
+    let password = settings
+        .database_url()
+        .and_then(|url| url::Url::parse(url).ok())
+        .and_then(|url| url.password().map(str::to_owned));
+    let token = settings.conductor.token.reveal().to_owned();
+    password.into_iter().chain([token]).filter(|secret| !secret.is_empty()).collect()
+}
+
 fn environment(
     settings: &Settings,
     clock: &Clock,
@@ -131,6 +141,7 @@ fn environment(
         functions: executor.slots,
         ..Limits::default()
     };
+    tasks.secrets = own_secrets(settings);
     tasks.egress = egress(settings)?;
     tasks.conductor = conductor(settings)?;
     let environment = TaskEnvironment::new(tasks, functions, clock.clone())

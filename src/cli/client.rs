@@ -16,6 +16,9 @@ const TIMEOUT: Duration = Duration::from_secs(30);
 /// Largest answer that is read, in bytes.
 const ANSWER_BYTES_MAX: usize = 64 * 1024 * 1024;
 
+/// Largest live message that is read, in bytes.
+const LIVE_BYTES_MAX: usize = 8 * 1024 * 1024;
+
 /// Why a client command has no answer.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ClientError {
@@ -67,6 +70,15 @@ impl Client {
         };
         let token = connection.token.or_else(|| read_token(&connection.data_dir));
         Ok(Self { http, base, token, json: connection.json })
+    }
+
+    /// A request for a live socket; connect it.
+    pub(super) fn live(&self) -> awc::ws::WebsocketsRequest {
+        let request = self.http.ws(format!("{}/ws", self.base)).max_frame_size(LIVE_BYTES_MAX);
+        match &self.token {
+            Some(token) => request.bearer_auth(token),
+            None => request,
+        }
     }
 
     pub(super) async fn get(&self, path: &str) -> Result<Value, ClientError> {

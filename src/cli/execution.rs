@@ -1,23 +1,16 @@
 //! `carillon execution`: what ran, runs and will run.
 
-use std::time::Duration;
-
 use clap::{Args, Subcommand};
 use serde_json::{Map, Value, json};
 
+use super::Connection;
 use super::client::{Client, ClientError, segment, with_query};
-use super::output::{Answer, card, cell, items, say, table};
+use super::output::{Answer, card, cell, table};
+use super::tail::tail;
 use super::task::{TaskArguments, put};
 use super::values::parse_instant;
-use super::{Connection, FAILED};
-use crate::telemetry::log::escape_line;
 
-const ROUTE: &str = "/api/v1/execution/executions";
-
-/// Time between two looks at a running execution.
-const TAIL_PAUSE: Duration = Duration::from_millis(500);
-/// Log lines asked for at once.
-const TAIL_LIMIT: usize = 500;
+pub(super) const ROUTE: &str = "/api/v1/execution/executions";
 
 #[derive(Debug, Args)]
 pub(super) struct Execution {
@@ -186,58 +179,4 @@ async fn started(client: &Client, answer: Value, follow: bool) -> Result<Answer,
     }
     let text = format!("execution {id}; follow it with: carillon execution tail {id}");
     Ok(Answer::new(answer, text))
-}
-
-/// Prints the log as it grows until the execution has ended and everything is printed.
-async fn tail(client: &Client, id: &str) -> Result<Answer, ClientError> {
-    let route = format!("{ROUTE}/{}", segment(id));
-    let mut after = 0;
-    loop {
-        // The status is read before the log: what is logged before the end is then never missed.
-        let execution = client.get(&route).await?;
-        let is_over = !matches!(cell(&execution, "status").as_str(), "pending" | "running");
-        while print_new_lines(client, &route, &mut after).await? {}
-        if is_over {
-            return Ok(outcome(id, execution));
-        }
-        tokio::time::sleep(TAIL_PAUSE).await;
-    }
-}
-
-/// Prints one page of the log after line `after`; whether there may be more.
-async fn print_new_lines(
-    client: &Client,
-    route: &str,
-    after: &mut i64,
-) -> Result<bool, ClientError> {
-    let page = client.get(&format!("{route}/logs?after={after}&limit={TAIL_LIMIT}")).await?;
-    let lines = items(&page);
-    let before = *after;
-    for line in lines {
-        *after = line.get("line").and_then(Value::as_i64).unwrap_or(*after).max(*after);
-        if client.json {
-            say(&line.to_string());
-        } else {
-            let text = line.get("text").and_then(Value::as_str).unwrap_or_default();
-            say(&format_line(&cell(line, "stream"), text));
-        }
-    }
-    Ok(lines.len() >= TAIL_LIMIT && *after > before)
-}
-
-/// A line of a log; only what is not plain output says where it came from.
-fn format_line(stream: &str, text: &str) -> String {
-    // An empty line must stay one, `say` prints nothing for nothing.
-    let text = if text.is_empty() { " ".to_owned() } else { escape_line(text) };
-    if stream == "stdout" { text } else { format!("[{stream}] {text}") }
-}
-
-fn outcome(id: &str, execution: Value) -> Answer {
-    let status = cell(&execution, "status");
-    let exit = if status == "completed" { 0 } else { FAILED };
-    let text = match cell(&execution, "error.message").as_str() {
-        "-" => format!("execution {id}: {status}"),
-        reason => format!("execution {id}: {status}: {reason}"),
-    };
-    Answer::new(execution, text).with_status(exit)
 }

@@ -17,6 +17,7 @@ mod migrate;
 mod output;
 mod schedule;
 mod serve;
+mod tail;
 mod task;
 mod token;
 mod values;

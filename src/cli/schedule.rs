@@ -76,6 +76,24 @@ pub(super) enum Verb {
         /// Name or number.
         schedule: String,
     },
+    /// Tells what became of its planned instants: why did it not run?
+    #[command(after_help = LEDGER_EXAMPLES)]
+    Ledger {
+        /// Name or number.
+        schedule: String,
+        /// The first instant, in RFC 3339; seven days ago if left out.
+        #[arg(long, value_name = "INSTANT", value_parser = parse_instant)]
+        from: Option<String>,
+        /// The last instant, in RFC 3339; now if left out.
+        #[arg(long, value_name = "INSTANT", value_parser = parse_instant)]
+        to: Option<String>,
+        /// How many, 1 to 500.
+        #[arg(long)]
+        limit: Option<u32>,
+        /// How many to pass over.
+        #[arg(long)]
+        offset: Option<u64>,
+    },
     /// Shows when a plan would fire; saves nothing.
     #[command(after_help = "Example:\n  carillon schedule preview --cron '0 2 * * 1-5' --count 3")]
     Preview {
@@ -96,6 +114,11 @@ Examples:
   carillon schedule add report --cron '0 8 * * 1-5' --timezone Europe/Berlin -- /opt/report --mail
   carillon schedule add ping --every 30s --http GET http://localhost:8080/health
   carillon schedule add once --at 2026-12-24T18:00:00Z --function greet --payload '{\"n\":1}'";
+
+const LEDGER_EXAMPLES: &str = "\
+Examples:
+  carillon schedule ledger nightly-backup
+  carillon schedule ledger 7 --from 2026-11-20T00:00:00Z --to 2026-11-21T00:00:00Z --json";
 
 /// A new schedule.
 #[derive(Debug, Args)]
@@ -205,6 +228,21 @@ impl Verb {
                 let text = format!("{schedule} runs as execution {}", cell(&answer, "id"));
                 Ok(Answer::new(answer, text))
             }
+            Self::Ledger { schedule, from, to, limit, offset } => {
+                let id = find(client, &schedule).await?;
+                let path = with_query(
+                    &format!("{ROUTE}/{id}/ledger"),
+                    &[
+                        ("from", from),
+                        ("to", to),
+                        ("limit", limit.map(|limit| limit.to_string())),
+                        ("offset", offset.map(|offset| offset.to_string())),
+                    ],
+                );
+                let answer = client.get(&path).await?;
+                let text = ledger(&answer);
+                Ok(Answer::new(answer, text))
+            }
             Self::Pause { schedule } => toggle(client, &schedule, "pause").await,
             Self::Resume { schedule } => toggle(client, &schedule, "resume").await,
             Self::Delete { schedule } => {
@@ -248,6 +286,26 @@ const FIELDS: &[(&str, &str)] = &[
     ("owner", "owner"),
     ("version", "version"),
 ];
+
+const OUTCOMES: &[(&str, &str)] = &[
+    ("FROM", "from"),
+    ("TO", "to"),
+    ("INSTANTS", "count"),
+    ("OUTCOME", "outcome"),
+    ("EXECUTION", "id"),
+    ("WHY", "explanation"),
+];
+
+/// The outcomes, and what is not decided yet.
+fn ledger(answer: &Value) -> String {
+    let mut text = table(answer, OUTCOMES, "no planned instants in this span");
+    let open = cell(answer, "open.explanation");
+    if open != "-" {
+        let from = cell(answer, "open.from");
+        text.push_str(&format!("\nSince {from}: {open}"));
+    }
+    text
+}
 
 async fn toggle(client: &Client, schedule: &str, verb: &str) -> Result<Answer, ClientError> {
     let id = find(client, schedule).await?;

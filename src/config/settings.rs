@@ -106,11 +106,13 @@ section! {
         grace_ms: Millis = Millis(5_000),
         /// Most executions claimed in one transaction.
         claim_batch_max: usize = 256,
-        /// Output kept of each stream of a task, in bytes; the middle of longer output is cut.
+        /// Output kept of each stream of a task, in its result and in its log, in bytes; the
+        /// middle of longer output is cut.
         output_bytes_max: usize = 1_048_576,
-        /// Longest log line kept, in bytes; longer ones are cut, visibly.
+        /// Longest log line, in bytes; a longer one becomes several, which say so.
         log_line_bytes_max: usize = 16_384,
-        /// Log lines kept of one execution; further ones are counted, not kept.
+        /// Log lines kept of each stream of an execution, half of them the newest; the others
+        /// are counted where they were.
         log_lines_max: usize = 10_000,
     }
 }

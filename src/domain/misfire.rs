@@ -39,6 +39,23 @@ pub struct Due<'a> {
     pub left: Option<usize>,
 }
 
+/// Tells why an instant was missed.
+pub trait MissReasons {
+    /// The reason of the instant `at`.
+    fn reason(&self, at: Timestamp) -> LedgerReason;
+
+    /// The instants from which on another reason may hold; a range is split before each.
+    fn boundaries(&self) -> Vec<Timestamp> {
+        Vec::new()
+    }
+}
+
+impl<F: Fn(Timestamp) -> LedgerReason> MissReasons for F {
+    fn reason(&self, at: Timestamp) -> LedgerReason {
+        self(at)
+    }
+}
+
 /// What is to be done.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct FiringPlan {
@@ -52,13 +69,13 @@ pub struct FiringPlan {
     pub next: Option<Timestamp>,
 }
 
-/// Plans the firing of a schedule at `now`. `reason_of` tells why an instant was missed.
+/// Plans the firing of a schedule at `now`. `reasons` tell why an instant was missed.
 #[must_use]
 pub fn plan_firing(
     due: Due<'_>,
     rules: MisfireRules,
     now: Timestamp,
-    reason_of: impl Fn(Timestamp) -> LedgerReason,
+    reasons: &impl MissReasons,
 ) -> FiringPlan {
     let mut plan = FiringPlan::default();
     let until = due.end_at.map_or(now, |end| end.min(now));
@@ -66,7 +83,7 @@ pub fn plan_firing(
     let missed_before = now.checked_sub_signed(grace).unwrap_or(Timestamp::MIN_UTC);
     let mut position = due.next_run_at;
     if position < missed_before && position <= until {
-        plan_missed(&mut plan, due, rules, (now, missed_before), &reason_of);
+        plan_missed(&mut plan, due, rules, (now, missed_before), reasons);
         position = match first_from(due.cadence, missed_before) {
             Some(first) => first,
             None => return bounded(plan, due, None),
@@ -100,17 +117,17 @@ fn plan_missed(
     due: Due<'_>,
     rules: MisfireRules,
     (now, missed_before): (Timestamp, Timestamp),
-    reason_of: &impl Fn(Timestamp) -> LedgerReason,
+    reasons: &impl MissReasons,
 ) {
     let tick = chrono::Duration::microseconds(1);
     let first = due.next_run_at;
     let before = due.end_at.map_or(missed_before - tick, |end| end.min(missed_before - tick));
     let Some(newest) = last_planned(due.cadence, before, first) else { return };
     match rules.policy {
-        MisfirePolicy::Skip => plan.skip(due.cadence, first, newest, reason_of),
+        MisfirePolicy::Skip => plan.skip(due.cadence, first, newest, reasons),
         MisfirePolicy::Coalesce => {
             if let Some(last) = last_planned(due.cadence, newest - tick, first) {
-                plan.skip(due.cadence, first, last, reason_of);
+                plan.skip(due.cadence, first, last, reasons);
             }
             plan.run.push(newest);
         }
@@ -129,7 +146,7 @@ fn plan_missed(
             caught.reverse();
             let oldest = caught.first().copied().unwrap_or(newest + tick);
             if let Some(last) = last_planned(due.cadence, oldest - tick, first) {
-                plan.skip(due.cadence, first, last, &|_| LedgerReason::Window);
+                plan.skip(due.cadence, first, last, &|_: Timestamp| LedgerReason::Window);
             }
             plan.run.append(&mut caught);
         }
@@ -137,34 +154,74 @@ fn plan_missed(
     plan.caught_up = plan.run.len();
 }
 
+/// The ranges of all planned instants from the next one up to and including `until`: what an edit
+/// or a deletion drops.
+#[must_use]
+pub fn drop_until(due: Due<'_>, until: Timestamp, reasons: &impl MissReasons) -> Vec<LedgerRange> {
+    let until = due.end_at.map_or(until, |end| end.min(until));
+    let mut plan = FiringPlan::default();
+    if let Some(newest) = last_planned(due.cadence, until, due.next_run_at) {
+        plan.skip(due.cadence, due.next_run_at, newest, reasons);
+    }
+    plan.ledger
+}
+
 impl FiringPlan {
-    /// Puts the instants in `[first, last]` into the ledger, split where the reason changes from
-    /// the older to the newer part.
+    /// Puts the instants in `[first, last]` into the ledger, split where the reason changes.
     fn skip(
         &mut self,
         cadence: &Cadence,
         first: Timestamp,
         last: Timestamp,
-        reason_of: &impl Fn(Timestamp) -> LedgerReason,
+        reasons: &impl MissReasons,
     ) {
-        let count = cadence.count_between(first, last).saturating_add(1);
-        let reason = reason_of(first);
-        if reason == reason_of(last) {
-            self.ledger.push(LedgerRange {
-                from: first,
-                to: last,
-                count: i64::try_from(count).unwrap_or(i64::MAX),
-                reason,
-            });
-            return;
+        let mut first = first;
+        let mut cuts = reasons.boundaries();
+        cuts.sort_unstable();
+        for cut in cuts.into_iter().filter(|cut| *cut <= last) {
+            let before = cut - chrono::Duration::microseconds(1);
+            let Some(older) = last_planned(cadence, before, first) else { continue };
+            self.skip_part(cadence, first, older, reasons);
+            match cadence.next_after(older) {
+                Some(newer) if newer <= last => first = newer,
+                _ => return,
+            }
+        }
+        self.skip_part(cadence, first, last, reasons);
+    }
+
+    /// Likewise for a part without known boundaries: split where its ends differ.
+    fn skip_part(
+        &mut self,
+        cadence: &Cadence,
+        first: Timestamp,
+        last: Timestamp,
+        reasons: &impl MissReasons,
+    ) {
+        let reason = reasons.reason(first);
+        if reason == reasons.reason(last) {
+            let count = cadence.count_between(first, last).saturating_add(1);
+            let count = i64::try_from(count).unwrap_or(i64::MAX);
+            return self.enter(LedgerRange { from: first, to: last, count, reason });
         }
         // Halve by time until each part has one reason; a part of one instant always has.
         let middle = first + (last - first) / 2;
         if let Some(older) = last_planned(cadence, middle, first) {
-            self.skip(cadence, first, older, reason_of);
+            self.skip_part(cadence, first, older, reasons);
             if let Some(newer) = cadence.next_after(older) {
-                self.skip(cadence, newer, last, reason_of);
+                self.skip_part(cadence, newer, last, reasons);
             }
+        }
+    }
+
+    /// Adds a range; one that goes on with the reason of the last prolongs it.
+    fn enter(&mut self, range: LedgerRange) {
+        match self.ledger.last_mut() {
+            Some(last) if last.reason == range.reason => {
+                last.to = range.to;
+                last.count = last.count.saturating_add(range.count);
+            }
+            _ => self.ledger.push(range),
         }
     }
 }

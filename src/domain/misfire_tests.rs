@@ -31,7 +31,7 @@ fn misfire(_: Timestamp) -> LedgerReason {
 #[test]
 fn an_instant_within_its_grace_just_runs() {
     let cadence = every(10);
-    let plan = plan_firing(due(&cadence, 10), RULES, at(14), misfire);
+    let plan = plan_firing(due(&cadence, 10), RULES, at(14), &misfire);
     assert_eq!(plan.run, [at(10)]);
     assert_eq!((plan.caught_up, plan.ledger.len(), plan.next), (0, 0, Some(at(20))));
 }
@@ -39,7 +39,7 @@ fn an_instant_within_its_grace_just_runs() {
 #[test]
 fn coalesce_runs_the_newest_missed_instant_and_accounts_for_the_others() {
     let cadence = every(10);
-    let plan = plan_firing(due(&cadence, 10), RULES, at(108), misfire);
+    let plan = plan_firing(due(&cadence, 10), RULES, at(108), &misfire);
     assert_eq!(plan.run, [at(100)]);
     assert_eq!(plan.caught_up, 1);
     let range = LedgerRange { from: at(10), to: at(90), count: 9, reason: LedgerReason::Misfire };
@@ -51,7 +51,7 @@ fn coalesce_runs_the_newest_missed_instant_and_accounts_for_the_others() {
 fn skip_runs_no_missed_instant_but_what_is_due() {
     let cadence = every(10);
     let rules = MisfireRules { policy: MisfirePolicy::Skip, ..RULES };
-    let plan = plan_firing(due(&cadence, 10), rules, at(101), misfire);
+    let plan = plan_firing(due(&cadence, 10), rules, at(101), &misfire);
     assert_eq!(plan.run, [at(100)]);
     assert_eq!(plan.caught_up, 0);
     assert_eq!(plan.ledger.iter().map(|range| range.count).sum::<i64>(), 9);
@@ -61,19 +61,19 @@ fn skip_runs_no_missed_instant_but_what_is_due() {
 fn run_all_runs_the_newest_within_window_and_cap_oldest_first() {
     let cadence = every(10);
     let rules = MisfireRules { policy: MisfirePolicy::RunAll, cap: 3, ..RULES };
-    let plan = plan_firing(due(&cadence, 10), rules, at(108), misfire);
+    let plan = plan_firing(due(&cadence, 10), rules, at(108), &misfire);
     assert_eq!(plan.run, [at(80), at(90), at(100)]);
     assert_eq!(plan.ledger[0].count, 7);
     assert_eq!(plan.ledger[0].reason, LedgerReason::Window);
     let narrow = MisfireRules { window: Duration::from_secs(20), cap: 100, ..rules };
-    let plan = plan_firing(due(&cadence, 10), narrow, at(108), misfire);
+    let plan = plan_firing(due(&cadence, 10), narrow, at(108), &misfire);
     assert_eq!(plan.run, [at(90), at(100)]);
 }
 
 #[test]
 fn a_year_of_missed_seconds_is_one_range() {
     let cadence = every(1);
-    let plan = plan_firing(due(&cadence, 1), RULES, at(365 * 86_400), misfire);
+    let plan = plan_firing(due(&cadence, 1), RULES, at(365 * 86_400), &misfire);
     assert_eq!(plan.ledger.len(), 1);
     assert!(plan.run.len() <= 7);
 }
@@ -84,7 +84,7 @@ fn the_ledger_tells_a_pause_from_an_outage() {
     let reason =
         |t: Timestamp| if t < at(50) { LedgerReason::Paused } else { LedgerReason::Misfire };
     let rules = MisfireRules { policy: MisfirePolicy::Skip, ..RULES };
-    let plan = plan_firing(due(&cadence, 10), rules, at(108), reason);
+    let plan = plan_firing(due(&cadence, 10), rules, at(108), &reason);
     let count = |wanted| -> i64 {
         plan.ledger.iter().filter(|r| r.reason == wanted).map(|r| r.count).sum()
     };
@@ -95,10 +95,10 @@ fn the_ledger_tells_a_pause_from_an_outage() {
 fn nothing_is_planned_past_the_end_or_the_last_execution() {
     let cadence = every(10);
     let ending = Due { end_at: Some(at(25)), ..due(&cadence, 10) };
-    let plan = plan_firing(ending, RULES, at(22), misfire);
+    let plan = plan_firing(ending, RULES, at(22), &misfire);
     assert_eq!((plan.run, plan.next), (vec![at(10), at(20)], None));
     let last = Due { left: Some(1), ..due(&cadence, 10) };
-    let plan = plan_firing(last, RULES, at(11), misfire);
+    let plan = plan_firing(last, RULES, at(11), &misfire);
     assert_eq!((plan.run.len(), plan.next), (1, None));
 }
 
@@ -108,7 +108,7 @@ fn an_announced_instant_has_an_outcome_though_the_cadence_has_lost_it() {
     for policy in MisfirePolicy::ALL {
         let rules = MisfireRules { policy: *policy, ..RULES };
         for now in [13, 19, 24, 100, 90_000] {
-            let plan = plan_firing(due(&cadence, 13), rules, at(now), misfire);
+            let plan = plan_firing(due(&cadence, 13), rules, at(now), &misfire);
             let ledger: i64 = plan.ledger.iter().map(|range| range.count).sum();
             let outcomes = plan.run.len() + usize::try_from(ledger).unwrap();
             assert_eq!(outcomes, cadence.instants_between(at(13), at(now), 10_000).len() + 1);
@@ -121,9 +121,9 @@ fn the_last_instant_before_the_end_is_missed_like_any_other() {
     let cadence = every(10);
     let ended = Due { end_at: Some(at(30)), ..due(&cadence, 10) };
     let rules = MisfireRules { policy: MisfirePolicy::Skip, ..RULES };
-    let plan = plan_firing(ended, rules, at(9_000), misfire);
+    let plan = plan_firing(ended, rules, at(9_000), &misfire);
     assert_eq!((plan.run.len(), plan.ledger[0].count, plan.next), (0, 3, None));
-    let plan = plan_firing(ended, RULES, at(9_000), misfire);
+    let plan = plan_firing(ended, RULES, at(9_000), &misfire);
     assert_eq!((plan.run, plan.ledger[0].count, plan.next), (vec![at(30)], 2, None));
 }
 
@@ -131,7 +131,7 @@ fn the_last_instant_before_the_end_is_missed_like_any_other() {
 fn a_year_of_missed_cron_seconds_is_counted_and_not_walked_through() {
     let context = ParseContext { created_at: at(0), default_zone: "Europe/Berlin".to_owned() };
     let cadence = Cadence::parse("cron", &json!({"cron": "* * * * * *"}), &context).unwrap();
-    let plan = plan_firing(due(&cadence, 1), RULES, at(365 * 86_400), misfire);
+    let plan = plan_firing(due(&cadence, 1), RULES, at(365 * 86_400), &misfire);
     let ledger = usize::try_from(plan.ledger[0].count).unwrap();
     assert_eq!(plan.run.len() + ledger, 365 * 86_400);
 }
@@ -148,7 +148,7 @@ proptest! {
         let cadence = every(step);
         let rules = MisfireRules { policy, cap, window: Duration::from_secs(window), ..RULES };
         let now = at(step + behind);
-        let plan = plan_firing(due(&cadence, step), rules, now, misfire);
+        let plan = plan_firing(due(&cadence, step), rules, now, &misfire);
         let expected = cadence.instants_between(at(0), now, 10_000);
         let ledger: i64 = plan.ledger.iter().map(|range| range.count).sum();
         prop_assert_eq!(plan.run.len() + usize::try_from(ledger).unwrap(), expected.len());
@@ -180,7 +180,7 @@ proptest! {
         for step in steps {
             now += chrono::Duration::seconds(step);
             let due = Due { cadence: &cadence, next_run_at: next, end_at: None, left: None };
-            let plan = plan_firing(due, rules, now, misfire);
+            let plan = plan_firing(due, rules, now, &misfire);
             outcomes.extend(&plan.run);
             for range in &plan.ledger {
                 let all = cadence.instants_between(range.from - tick, range.to, 1_000_000);

@@ -141,9 +141,9 @@ pub struct Schedule {
     pub last_run_at: Option<DateTime<Utc>>,
     /// Planned firings so far (for `max_executions`).
     pub fired: i64,
-    /// Since when it is paused.
+    /// When it was last paused; it is paused while `enabled` is false.
     pub paused_at: Option<DateTime<Utc>>,
-    /// When it was last resumed; instants before it that were missed were missed by the pause.
+    /// When it was last resumed; what was missed between the pause and this was missed by it.
     pub resumed_at: Option<DateTime<Utc>>,
     /// When it was made.
     pub created_at: DateTime<Utc>,

@@ -89,13 +89,13 @@ impl FunctionServices for Services {
         let before = self.clock.now() - chrono::Duration::days(i64::from(older_than_days));
         let mut deleted = 0;
         loop {
-            let batch = self
+            let (batch, more) = self
                 .store
                 .execution_delete_ended(before, statuses.clone(), DELETE_BATCH)
                 .await
                 .map_err(unavailable)?;
             deleted += batch;
-            if batch < DELETE_BATCH.unsigned_abs() {
+            if !more {
                 return Ok(deleted);
             }
         }

@@ -24,7 +24,7 @@ use crate::store::models::{
 };
 use crate::store::op::{OpError, OpResult, corrupt};
 use crate::store::sql_types::{Instant, JsonDoc, Uid};
-use crate::store::{ApiKeyRow, LedgerRow, LogRow, NodeRow};
+use crate::store::{ApiKeyRow, Dropped, LedgerRow, LogRow, NodeRow};
 
 macro_rules! parsed {
     ($kind:ty, $what:literal, $text:expr) => {{
@@ -338,6 +338,11 @@ impl From<LogRowRaw> for LogRow {
             at: row.at.0,
             stream: row.stream,
             text: row.text,
+            continues: row.continues,
+            dropped: row
+                .dropped_lines
+                .zip(row.dropped_bytes)
+                .map(|(lines, bytes)| Dropped { lines, bytes }),
         }
     }
 }

@@ -63,6 +63,24 @@ pub enum Topic {
     State,
 }
 
+/// The code of a change that was planned before its schedule fired; it is to be planned again.
+pub const MOVED_MEANWHILE: &str = "moved_meanwhile";
+
+/// The executions of a schedule's (`$1`) planned instants from `$2` to `$3`, the first `$4`.
+/// Served by an index, as is the next one; tests explain both on both back ends.
+pub const RAN_OF_SCHEDULE: &str = "SELECT scheduled_at AS from_at, scheduled_at AS to_at, \
+    CAST(1 AS bigint) AS instants, CAST(NULL AS text) AS reason, id, execution_id, status, \
+    started_at, lateness_ms FROM task_executions WHERE schedule_id = $1 \
+    AND \"trigger\" = 'schedule' AND scheduled_at >= $2 AND scheduled_at <= $3 \
+    ORDER BY scheduled_at LIMIT $4";
+
+/// The ledger ranges of a schedule (`$1`) that touch the span from `$2` to `$3`, the first `$4`.
+pub const MISSED_OF_SCHEDULE: &str = "SELECT from_at, to_at, instants, reason, \
+    CAST(NULL AS bigint) AS id, CAST(NULL AS uuid) AS execution_id, CAST(NULL AS text) AS status, \
+    CAST(NULL AS timestamptz) AS started_at, CAST(NULL AS bigint) AS lateness_ms \
+    FROM schedule_ledger WHERE schedule_id = $1 AND to_at >= $2 AND from_at <= $3 \
+    ORDER BY to_at LIMIT $4";
+
 /// A cheap handle on the store; clones share it.
 #[derive(Clone)]
 pub struct Store {

@@ -237,6 +237,9 @@ pub(crate) struct LogRowRaw {
     pub(crate) at: Instant,
     pub(crate) stream: String,
     pub(crate) text: String,
+    pub(crate) continues: bool,
+    pub(crate) dropped_lines: Option<i64>,
+    pub(crate) dropped_bytes: Option<i64>,
 }
 
 /// A row of `event_chunks`.

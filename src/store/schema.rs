@@ -100,6 +100,9 @@ diesel::table! {
         at -> Instant,
         stream -> Text,
         text -> Text,
+        continues -> Bool,
+        dropped_lines -> Nullable<BigInt>,
+        dropped_bytes -> Nullable<BigInt>,
     }
 }
 

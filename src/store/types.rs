@@ -12,7 +12,7 @@ use crate::domain::error_record::{DeadLetterStatus, FailureEntry, RecoveryStatus
 use crate::domain::execution::{
     Execution, ExecutionError, ExecutionStatus, NewExecution, Severity,
 };
-use crate::domain::schedule::{LedgerRange, ScheduleDefinition};
+use crate::domain::schedule::{LedgerRange, LedgerReason, ScheduleDefinition};
 
 /// A page of a v1 list, newest `id` first.
 #[derive(Clone, Copy, Debug)]
@@ -275,6 +275,57 @@ pub struct LogRow {
     pub stream: String,
     /// The line without its end.
     pub text: String,
+    /// The text goes on in the next line of its stream: the task wrote a longer line than is kept
+    /// as one.
+    pub continues: bool,
+    /// This line is ours, not the task's: so much of the stream was here and is not kept.
+    pub dropped: Option<Dropped>,
+}
+
+impl LogRow {
+    /// A whole line.
+    #[must_use]
+    pub fn new(
+        (execution_id, line): (i64, i64),
+        at: DateTime<Utc>,
+        stream: &str,
+        text: impl Into<String>,
+    ) -> Self {
+        let (stream, text) = (stream.to_owned(), text.into());
+        Self { execution_id, line, at, stream, text, continues: false, dropped: None }
+    }
+}
+
+/// Output that is not kept.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Dropped {
+    /// How many lines.
+    pub lines: i64,
+    /// How many bytes, line ends included.
+    pub bytes: i64,
+}
+
+/// Lines of one stream of an execution that are to go, in the transaction that states the gap.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogTrim {
+    /// Row id of the execution.
+    pub execution_id: i64,
+    /// The stream.
+    pub stream: String,
+    /// First line.
+    pub from: i64,
+    /// Last line.
+    pub to: i64,
+}
+
+/// Which lines of an execution to list. Lines that state a gap always are: what was looked for may
+/// have been there.
+#[derive(Clone, Debug, Default)]
+pub struct LogFilter {
+    /// Contain it, whatever the case.
+    pub text: Option<String>,
+    /// Of this stream.
+    pub stream: Option<String>,
 }
 
 /// An API key as stored.
@@ -356,11 +407,23 @@ pub struct ScheduleChange {
     pub id: i64,
     /// The version the edit was made from.
     pub expected_version: i64,
+    /// The `next_run_at` the edit was made from, compared when the edit sets another: an instant
+    /// that fired meanwhile must not get into the ledger too.
+    pub expected_next: Option<DateTime<Utc>>,
     /// The whole new definition.
     pub definition: ScheduleDefinition,
     /// `Some` sets the next instant (the cadence or its bounds changed), `None` leaves it.
     pub next_run_at: Option<Option<DateTime<Utc>>>,
     /// Instants that the edit drops.
+    pub ledger: Vec<LedgerRange>,
+}
+
+/// What a deletion leaves in the ledger.
+#[derive(Clone, Debug)]
+pub struct ScheduleRemoval {
+    /// The `next_run_at` that `ledger` was made from; another one refuses the deletion.
+    pub expected_next: Option<DateTime<Utc>>,
+    /// Instants that were planned and will not run.
     pub ledger: Vec<LedgerRange>,
 }
 
@@ -395,6 +458,50 @@ pub struct LedgerRow {
     pub range: LedgerRange,
     /// When it was written.
     pub created_at: DateTime<Utc>,
+}
+
+/// What became of a planned instant, or of a range of them.
+#[derive(Clone, Debug)]
+pub struct OutcomeRow {
+    /// First instant.
+    pub from: DateTime<Utc>,
+    /// Last instant.
+    pub to: DateTime<Utc>,
+    /// How many.
+    pub count: i64,
+    /// Which way it went.
+    pub outcome: InstantOutcome,
+}
+
+/// What became of planned instants: an execution, or a place in the ledger.
+#[derive(Clone, Debug)]
+pub enum InstantOutcome {
+    /// An execution was made of it.
+    Execution {
+        /// Row id.
+        id: i64,
+        /// Public id.
+        execution_id: Uuid,
+        /// Its status.
+        status: ExecutionStatus,
+        /// When it started.
+        started_at: Option<DateTime<Utc>>,
+        /// Start minus due, milliseconds.
+        lateness_ms: Option<i64>,
+    },
+    /// It did not run.
+    Missed(LedgerReason),
+}
+
+/// Which outcomes of a schedule to list: those of instants in `[from, to]`.
+#[derive(Clone, Copy, Debug)]
+pub struct OutcomeSpan {
+    /// The schedule.
+    pub schedule_id: i64,
+    /// First instant.
+    pub from: DateTime<Utc>,
+    /// Last instant.
+    pub to: DateTime<Utc>,
 }
 
 /// One execution to be made on request.

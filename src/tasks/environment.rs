@@ -8,27 +8,32 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use tokio::sync::Semaphore;
 
 use super::conductor::{self, ConductorClient, ConductorSettings};
 use super::control::TaskControl;
 use super::egress::EgressPolicy;
 use super::function::{self, FunctionPool, FunctionRegistry, FunctionServices};
 use super::http::{self, Outbound};
-use super::outcome::{Outcome, TaskContext, TaskSink};
+use super::outcome::{Outcome, ResultHold, TaskContext, TaskSink};
+use super::output::Secrets;
 use super::shell::progress::ProgressFile;
 use super::shell::{self, Listener};
 use crate::clock::Clock;
 use crate::domain::task::Task;
+
+/// Large results that are in memory at once, on their way to the store.
+const LARGE_RESULTS: usize = 4;
+/// How long a large result waits for its turn.
+const LARGE_RESULT_WAIT: Duration = Duration::from_secs(30);
 
 /// The ceilings of what tasks may produce.
 #[derive(Clone, Debug)]
 pub struct Limits {
     /// Bytes kept of each of a command's streams, head and tail together.
     pub output_bytes: usize,
-    /// Bytes of one line of output that are passed to the sink.
+    /// Bytes of one line of output; a longer line becomes several.
     pub line_bytes: usize,
-    /// Bytes of lines of one stream that are passed to the sink.
-    pub log_bytes: usize,
     /// The wait between TERM and KILL of a command that does not say.
     pub grace: Duration,
     /// Bytes kept of an HTTP answer's body.
@@ -45,7 +50,6 @@ impl Default for Limits {
         Self {
             output_bytes: 1024 * 1024,
             line_bytes: 8 * 1024,
-            log_bytes: 8 * 1024 * 1024,
             grace: Duration::from_secs(5),
             body_bytes: 1024 * 1024,
             functions: 256,
@@ -61,6 +65,8 @@ pub struct TaskSettings {
     pub shim: PathBuf,
     /// Where progress files live, in a folder `progress` of its own.
     pub data_dir: PathBuf,
+    /// What is masked in the output of every task, besides the task's own secrets.
+    pub secrets: Vec<String>,
     /// PATH, HOME, LANG and TZ as commands see them.
     pub base_environment: Vec<(String, String)>,
     /// The ceilings.
@@ -80,6 +86,7 @@ impl TaskSettings {
             // Not the path of the file: an upgrade in place must not change what runs.
             shim: PathBuf::from("/proc/self/exe"),
             data_dir,
+            secrets: Vec::new(),
             base_environment: [("PATH", path), ("HOME", "/"), ("LANG", "C.UTF-8"), ("TZ", "UTC")]
                 .map(|(name, value)| (name.to_owned(), value.to_owned()))
                 .to_vec(),
@@ -105,6 +112,8 @@ pub enum TaskSetupError {
 pub struct TaskEnvironment {
     settings: TaskSettings,
     progress_directory: PathBuf,
+    output_directory: PathBuf,
+    results: Arc<Semaphore>,
     functions: FunctionRegistry,
     services: OnceLock<Arc<dyn FunctionServices>>,
     pool: FunctionPool,
@@ -129,6 +138,9 @@ impl TaskEnvironment {
         // Absolute, for tasks run in folders of their own.
         let progress_directory = empty_directory(&progress_directory)
             .map_err(|error| TaskSetupError::Directory(progress_directory.clone(), error))?;
+        let output_directory = settings.data_dir.join("output");
+        let output_directory = empty_directory(&output_directory)
+            .map_err(|error| TaskSetupError::Directory(output_directory.clone(), error))?;
         let pool =
             FunctionPool::start(settings.limits.functions).map_err(TaskSetupError::Threads)?;
         let own_listeners = Arc::new(ArcSwap::default());
@@ -144,6 +156,8 @@ impl TaskEnvironment {
         Ok(Self {
             settings,
             progress_directory,
+            output_directory,
+            results: Arc::new(Semaphore::new(LARGE_RESULTS)),
             functions,
             services: OnceLock::new(),
             pool,
@@ -218,7 +232,8 @@ impl TaskEnvironment {
         match task {
             Task::Shell(task) => {
                 let limits = self.settings.limits.clone();
-                let listener = Listener { sink, clock: self.clock.clone(), limits };
+                let (clock, secrets) = (self.clock.clone(), self.secrets(&task.env));
+                let listener = Listener { sink, clock, limits, secrets };
                 Box::pin(shell::run(self, task, context, control, listener)).await
             }
             Task::Http(task) => {
@@ -257,6 +272,24 @@ impl TaskEnvironment {
 
     pub(super) fn services(&self) -> Option<Arc<dyn FunctionServices>> {
         self.services.get().cloned()
+    }
+
+    /// Where output that is too much for memory lies.
+    pub(super) fn output_directory(&self) -> &Path {
+        &self.output_directory
+    }
+
+    /// What is masked in the output of a task with these variables.
+    pub(super) fn secrets(&self, variables: &[(String, String)]) -> Arc<Secrets> {
+        Arc::new(Secrets::of(variables, &self.settings.secrets))
+    }
+
+    /// Waits for the right to hold one more large result in memory. After a while it is granted
+    /// anyhow: a store that is away must not hold results back for ever.
+    pub(super) async fn hold_result(&self) -> Option<ResultHold> {
+        let turn = Arc::clone(&self.results).acquire_owned();
+        let permit = tokio::time::timeout(LARGE_RESULT_WAIT, turn).await.ok()?.ok()?;
+        Some(ResultHold { _permit: Arc::new(permit) })
     }
 
     pub(super) fn progress_file(&self, context: &TaskContext) -> io::Result<ProgressFile> {

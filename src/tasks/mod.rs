@@ -15,6 +15,7 @@ mod environment;
 pub mod function;
 mod http;
 mod outcome;
+mod output;
 mod shell;
 pub mod shim;
 
@@ -26,8 +27,9 @@ pub use self::environment::{Limits, TaskEnvironment, TaskSettings, TaskSetupErro
 pub use self::http::Outbound;
 use self::outcome::Cut;
 pub use self::outcome::{
-    LogLine, LogStream, Outcome, OutcomeExtra, Progress, TaskContext, TaskSink,
+    LogLine, LogStream, Outcome, OutcomeExtra, Progress, ResultHold, TaskContext, TaskSink,
 };
+pub use self::output::{LogBlock, RawLine};
 
 /// Awaits `work` unless its timeout, a stop or the end of the lease comes first; it is dropped
 /// then.

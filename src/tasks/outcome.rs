@@ -7,6 +7,7 @@ use serde_json::Value;
 use uuid::Uuid;
 
 use crate::domain::task::TaskError;
+use crate::tasks::output::LogBlock;
 
 /// Which attempt of which execution runs, and for how long it may.
 #[derive(Clone, Debug)]
@@ -59,8 +60,10 @@ pub struct LogLine {
     pub stream: LogStream,
     /// When it was read.
     pub at: DateTime<Utc>,
-    /// The line without its end, at most `Limits::line_bytes`, longer ones visibly cut.
+    /// The line without its end, at most `Limits::line_bytes`.
     pub text: String,
+    /// The text goes on in the next line of the stream: the task wrote a longer line.
+    pub continues: bool,
 }
 
 /// How far a task says it is.
@@ -79,6 +82,10 @@ pub struct Progress {
 pub trait TaskSink: Send + Sync {
     /// One line of output.
     fn log(&self, line: LogLine);
+    /// Lines of one stream that were read together.
+    fn output(&self, block: LogBlock<'_>) {
+        block.log_lines().for_each(|line| self.log(line));
+    }
     /// A report of progress.
     fn progress(&self, progress: Progress);
 }
@@ -95,6 +102,22 @@ pub struct OutcomeExtra {
     pub conductor_status: Option<String>,
     /// The wait that an HTTP answer asked for (`Retry-After`), at most a day.
     pub retry_after: Option<Duration>,
+    /// The right to hold a large result in memory; kept until the result is stored.
+    pub held: Option<ResultHold>,
+}
+
+/// A share of the memory for large results, given back with the last clone.
+#[derive(Clone, Debug)]
+pub struct ResultHold {
+    /// Given back when it is dropped.
+    pub(crate) _permit: std::sync::Arc<tokio::sync::OwnedSemaphorePermit>,
+}
+
+impl PartialEq for ResultHold {
+    /// It says nothing about the result.
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
 }
 
 /// How a task ended. None is given before every process of the task is gone.
@@ -136,6 +159,16 @@ impl Outcome {
     /// A failure without a result.
     pub(crate) fn failed(error: TaskError) -> Self {
         Self::Failed { error, result: None, extra: OutcomeExtra::default() }
+    }
+
+    /// Ties the right to hold a large result to it.
+    pub(crate) fn hold(&mut self, held: Option<ResultHold>) {
+        match self {
+            Self::Completed { extra, .. }
+            | Self::Failed { extra, .. }
+            | Self::Timeout { extra, .. }
+            | Self::Cancelled { extra, .. } => extra.held = held,
+        }
     }
 
     /// What is known besides the result.

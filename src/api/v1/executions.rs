@@ -9,7 +9,10 @@ use crate::api::wire::execution::{AdHoc, Overrides};
 use crate::api::wire::query::{LIMIT_DEFAULT, LIMIT_MAX};
 use crate::api::wire::views;
 use crate::domain::execution::Trigger;
-use crate::store::{CancelResult, ExecutionFilter};
+use crate::store::{CancelResult, ExecutionFilter, LogFilter};
+
+/// Where lines of output come from.
+const STREAMS: [&str; 3] = ["stdout", "stderr", "system"];
 
 /// `POST /execution/executions`.
 pub(crate) async fn create(call: Call) -> Answer {
@@ -60,15 +63,20 @@ pub(crate) async fn brief(call: Call) -> Answer {
     ok(&views::brief(&execution))
 }
 
-/// `GET /execution/executions/{id}/logs`.
+/// `GET /execution/executions/{id}/logs?after=&limit=&q=&stream=`.
 pub(crate) async fn logs(call: Call) -> Answer {
-    let mut query = call.query(&["after", "limit"]);
+    let mut query = call.query(&["after", "limit", "q", "stream"]);
     let after = query.integer("after", 0, i64::MAX).unwrap_or(0);
     let limit = query.integer("limit", 1, LIMIT_MAX).unwrap_or(LIMIT_DEFAULT);
+    let filter = LogFilter { text: query.text("q"), stream: query.text("stream") };
+    if filter.stream.as_ref().is_some_and(|stream| !STREAMS.contains(&stream.as_str())) {
+        let message = format!("`stream` is one of {}", STREAMS.join(", "));
+        query.fault("stream", "invalid_value", message);
+    }
     query.finish()?;
     // The state is read before the lines: if it had ended by then, no line comes after these.
     let execution = call.state.store().execution_get(call.execution_key()?).await?;
-    let rows = call.state.store().log_list(execution.id, after, limit).await?;
+    let rows = call.state.store().log_search(execution.id, after, limit, filter).await?;
     let is_short = i64::try_from(rows.len()).is_ok_and(|count| count < limit);
     ok(&json!({
         "items": rows.iter().map(views::log_line).collect::<Vec<_>>(),

@@ -5,6 +5,7 @@ pub(super) mod errors;
 pub(super) mod executions;
 pub(super) mod health;
 mod launch;
+pub(super) mod ledger;
 pub(super) mod parts;
 pub(super) mod scheduler;
 pub(super) mod schedules;

@@ -11,11 +11,19 @@ use crate::api::wire::definition::{self, Parsed, Surroundings};
 use crate::api::wire::execution::Overrides;
 use crate::api::wire::views;
 use crate::clock::Timestamp;
+use crate::domain::cadence::{Cadence, ParseContext};
 use crate::domain::event::instant_text;
 use crate::domain::execution::{TaskSnapshot, Trigger};
 use crate::domain::schedule::{Schedule, ScheduleDefinition, ScheduleStats};
 use crate::runtime::handles::Wake;
-use crate::store::{Creation, ScheduleChange, ScheduleFilter, StoreError, StoredAnswer};
+use crate::runtime::meter;
+use crate::runtime::scheduler::STATE_KEY;
+use crate::runtime::scheduler::plan::{Settlement, settle};
+use crate::runtime::scheduler::stop::StopWindow;
+use crate::store::{
+    Creation, MOVED_MEANWHILE, ScheduleChange, ScheduleFilter, ScheduleRemoval, StoreError,
+    StoredAnswer,
+};
 
 /// How often an edit without `If-Match` is laid over a newer version before it gives up.
 const EDIT_ATTEMPTS: usize = 5;
@@ -29,7 +37,7 @@ pub(crate) async fn create(call: Call) -> Answer {
     let now = call.state.clock().now();
     let zone = default_zone(&call);
     let Parsed { definition, cadence } = parse(&call, &body, now, &zone)?;
-    let first = first_run(&definition, &cadence, now).map_err(|fault| vec![fault])?;
+    let first = first_run(&definition, &cadence, now, None).map_err(|fault| vec![fault])?;
     let idempotency = call.idempotency(|schedule: &Schedule| StoredAnswer {
         status: 201,
         body: views::schedule(schedule, ScheduleStats::default()).to_string(),
@@ -89,13 +97,18 @@ pub(crate) async fn update(call: Call) -> Answer {
         if let Some(expected) = if_match.filter(|expected| *expected != stored.version) {
             return Err(StoreError::VersionConflict { expected, actual: stored.version }.into());
         }
-        let change = plan_edit(&call, &stored, &patch)?;
+        let stop = stop_window(&call).await?;
+        let change = plan_edit(&call, &stored, &patch, &stop)?;
+        let ledger = change.ledger.clone();
         match store.schedule_update(change).await {
+            Err(StoreError::WrongState { code: MOVED_MEANWHILE, .. })
+                if attempt < EDIT_ATTEMPTS => {}
             // Nobody said which version was meant, so the newer one is as good.
             Err(StoreError::VersionConflict { .. })
                 if if_match.is_none() && attempt < EDIT_ATTEMPTS => {}
             Err(error) => return Err(error.into()),
             Ok(schedule) => {
+                meter::missed(&ledger);
                 call.state.handles().wake(Wake::Scheduler);
                 return answer_with(&call, &schedule).await;
             }
@@ -105,7 +118,12 @@ pub(crate) async fn update(call: Call) -> Answer {
 }
 
 /// The edit that `patch` makes of the stored schedule.
-fn plan_edit(call: &Call, stored: &Schedule, patch: &Value) -> Result<ScheduleChange, ApiError> {
+fn plan_edit(
+    call: &Call,
+    stored: &Schedule,
+    patch: &Value,
+    stop: &StopWindow,
+) -> Result<ScheduleChange, ApiError> {
     let old = &stored.definition;
     let whole = definition::merge(old, patch)?;
     let task_type = whole.get("taskType").and_then(Value::as_str).unwrap_or_default();
@@ -116,18 +134,36 @@ fn plan_edit(call: &Call, stored: &Schedule, patch: &Value) -> Result<ScheduleCh
     let Parsed { definition, cadence } = parse(call, &whole, stored.created_at, &zone)?;
     let now = call.state.clock().now();
     let runs_on = stored.next_run_at.is_none() && raises_limit(old, &definition);
-    let next_run_at = if definition::changes_cadence(old, &definition) || runs_on {
-        Some(Some(first_run(&definition, &cadence, now).map_err(|fault| vec![fault])?))
-    } else {
-        None
-    };
+    let mut settlement = Settlement { ledger: Vec::new(), last: None };
+    let mut next_run_at = None;
+    if definition::changes_cadence(old, &definition) || runs_on {
+        // What the old cadence had planned and not run will not run: it gets its outcome here.
+        settlement = settle(stored, stored_cadence(stored, &zone).as_ref(), now, stop);
+        let first = first_run(&definition, &cadence, now, settlement.last);
+        next_run_at = Some(Some(first.map_err(|fault| vec![fault])?));
+    }
     Ok(ScheduleChange {
         id: stored.id,
         expected_version: stored.version,
+        expected_next: stored.next_run_at,
         definition,
         next_run_at,
-        ledger: Vec::new(),
+        ledger: settlement.ledger,
     })
+}
+
+/// Whether the scheduler fires, and when it last did not.
+pub(super) async fn stop_window(call: &Call) -> Result<StopWindow, ApiError> {
+    let state = call.state.store().state_get(STATE_KEY.to_owned()).await?;
+    Ok(StopWindow::from_state(state.as_ref()))
+}
+
+/// The cadence of a stored schedule; `None` when it cannot be read any more.
+pub(super) fn stored_cadence(schedule: &Schedule, default_zone: &str) -> Option<Cadence> {
+    let context =
+        ParseContext { created_at: schedule.created_at, default_zone: default_zone.to_owned() };
+    let definition = &schedule.definition;
+    Cadence::parse(definition.schedule_type.as_str(), &definition.schedule_config, &context).ok()
 }
 
 /// A schedule that has had all its runs goes on when it may have more.
@@ -145,13 +181,25 @@ pub(crate) async fn delete(call: Call) -> Answer {
     nothing_in(&call)?;
     let (id, if_match) = (call.id()?, call.if_match()?);
     let store = call.state.store();
-    if let Some(expected) = if_match {
-        let actual = store.schedule_get(id).await?.version;
-        if actual != expected {
-            return Err(StoreError::VersionConflict { expected, actual }.into());
+    for attempt in 1.. {
+        let stored = store.schedule_get(id).await?;
+        if let Some(expected) = if_match.filter(|expected| *expected != stored.version) {
+            return Err(StoreError::VersionConflict { expected, actual: stored.version }.into());
+        }
+        let stop = stop_window(&call).await?;
+        let cadence = stored_cadence(&stored, &default_zone(&call));
+        let ledger = settle(&stored, cadence.as_ref(), call.state.clock().now(), &stop).ledger;
+        let removal = ScheduleRemoval { expected_next: stored.next_run_at, ledger: ledger.clone() };
+        match store.schedule_delete(id, Some(removal)).await {
+            Err(StoreError::WrongState { code: MOVED_MEANWHILE, .. })
+                if attempt < EDIT_ATTEMPTS => {}
+            Err(error) => return Err(error.into()),
+            Ok(_) => {
+                meter::missed(&ledger);
+                break;
+            }
         }
     }
-    store.schedule_delete(id).await?;
     for what in [Wake::Scheduler, Wake::Recovery] {
         call.state.handles().wake(what);
     }

@@ -30,6 +30,7 @@ pub(crate) fn with_anchor(schedule_type: &str, config: &Value, anchor: Timestamp
 
 /// The first planned instant of a definition, strictly after `now` and within its bounds. One that
 /// runs once may be late by the misfire grace: clients' clocks differ, and it is not missed yet.
+/// `settled` is the last instant that has its outcome already, if there is one.
 ///
 /// # Errors
 /// The fault of a schedule that would never run.
@@ -37,12 +38,14 @@ pub(crate) fn first_run(
     definition: &ScheduleDefinition,
     cadence: &Cadence,
     now: Timestamp,
+    settled: Option<Timestamp>,
 ) -> Result<Timestamp, Fault> {
     let grace = TimeDelta::milliseconds(definition.misfire_grace_ms);
     let mut after = match cadence {
         Cadence::OneTime(_) => now.checked_sub_signed(grace).unwrap_or(now),
         Cadence::Cron(_) | Cadence::Interval(_) => now,
     };
+    after = settled.map_or(after, |settled| settled.max(after));
     if let Some(start) = definition.start_at {
         let before_start = start.checked_sub_signed(TimeDelta::microseconds(1)).unwrap_or(start);
         after = after.max(before_start);

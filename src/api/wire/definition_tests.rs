@@ -149,17 +149,17 @@ fn an_edited_interval_stays_on_its_own_grid() {
     let around = Surroundings { anchor: at(500), default_zone: "UTC", misfire_grace_ms: 0 };
     let Parsed { definition, cadence } = parse(&whole, &around).unwrap();
     assert!(changes_cadence(&old, &definition));
-    assert_eq!(first_run(&definition, &cadence, at(100)).unwrap(), at(180));
+    assert_eq!(first_run(&definition, &cadence, at(100), None).unwrap(), at(180));
 }
 
 #[test]
 fn the_first_run_is_one_interval_after_creation_and_within_the_bounds() {
     let Parsed { mut definition, cadence } = read(&minimal()).unwrap();
-    assert_eq!(first_run(&definition, &cadence, at(0)).unwrap(), at(60));
+    assert_eq!(first_run(&definition, &cadence, at(0), None).unwrap(), at(60));
     definition.start_at = Some(at(180));
-    assert_eq!(first_run(&definition, &cadence, at(0)).unwrap(), at(180));
+    assert_eq!(first_run(&definition, &cadence, at(0), None).unwrap(), at(180));
     definition.end_at = Some(at(200));
-    assert_eq!(first_run(&definition, &cadence, at(190)).unwrap_err().field, "endAt");
+    assert_eq!(first_run(&definition, &cadence, at(190), None).unwrap_err().field, "endAt");
 }
 
 #[test]
@@ -169,8 +169,8 @@ fn a_single_run_may_be_late_by_the_grace_and_no_more() {
         ("scheduleConfig", json!({ "runAt": "2027-01-15T08:00:00Z" })),
     ]);
     let Parsed { definition, cadence } = read(&body).unwrap();
-    assert_eq!(first_run(&definition, &cadence, at(4)).unwrap(), at(0));
-    let fault = first_run(&definition, &cadence, at(6)).unwrap_err();
+    assert_eq!(first_run(&definition, &cadence, at(4), None).unwrap(), at(0));
+    let fault = first_run(&definition, &cadence, at(6), None).unwrap_err();
     assert_eq!((fault.field.as_str(), fault.code), ("scheduleConfig.runAt", "in_the_past"));
 }
 

@@ -8,6 +8,7 @@ pub(crate) mod cadence;
 pub(crate) mod definition;
 pub(crate) mod execution;
 pub(crate) mod instant;
+pub(crate) mod ledger;
 pub(crate) mod query;
 pub(crate) mod views;
 

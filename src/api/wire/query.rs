@@ -5,7 +5,9 @@ use std::collections::HashMap;
 use url::form_urlencoded;
 
 use super::body::{Word, parse_word, unknown};
+use super::instant::parse_instant;
 use crate::api::error::ApiError;
+use crate::clock::Timestamp;
 use crate::domain::fault::Fault;
 use crate::store::PageRequest;
 
@@ -97,6 +99,22 @@ impl Query {
             }
         }
         words
+    }
+
+    /// An instant.
+    pub(crate) fn instant(&mut self, name: &str) -> Option<Timestamp> {
+        let text = self.raw(name)?;
+        let instant = parse_instant(&text);
+        if instant.is_none() {
+            let message = format!("`{name}` must be an instant such as 2026-11-21T02:00:00Z");
+            self.faults.push(Fault::new(name, "invalid_value", message));
+        }
+        instant
+    }
+
+    /// Files a fault.
+    pub(crate) fn fault(&mut self, name: &str, code: &'static str, message: impl Into<String>) {
+        self.faults.push(Fault::new(name, code, message));
     }
 
     /// `limit` and `offset`.

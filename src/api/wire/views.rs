@@ -9,7 +9,7 @@ use crate::domain::event::instant_text;
 use crate::domain::execution::{Execution, TaskSnapshot};
 use crate::domain::retry::RetryPolicy;
 use crate::domain::schedule::{Schedule, ScheduleStats};
-use crate::store::{ApiKeyRow, DeadLetterStats, LogRow, Page, PageRequest};
+use crate::store::{ApiKeyRow, DeadLetterStats, Dropped, LogRow, Page, PageRequest};
 use crate::telemetry::TraceParent;
 
 /// An instant or null.
@@ -42,7 +42,7 @@ pub(crate) fn schedule(schedule: &Schedule, stats: ScheduleStats) -> Value {
     let rest = [
         ("nextRunAt", instant(schedule.next_run_at)),
         ("lastRunAt", instant(schedule.last_run_at)),
-        ("pausedAt", instant(schedule.paused_at)),
+        ("pausedAt", instant(schedule.paused_at.filter(|_| !schedule.definition.enabled))),
         ("createdAt", instant(Some(schedule.created_at))),
         ("updatedAt", instant(Some(schedule.updated_at))),
         ("version", json!(schedule.version)),
@@ -205,8 +205,24 @@ pub(crate) fn log_line(row: &LogRow) -> Value {
         "line": row.line,
         "at": instant_text(row.at),
         "stream": row.stream,
-        "text": row.text,
+        "text": row.dropped.map_or_else(|| row.text.clone(), describe_gap),
+        "continues": row.continues,
+        "dropped": row.dropped.map(|gap| json!({ "lines": gap.lines, "bytes": gap.bytes })),
     })
+}
+
+/// A gap in a log for a person.
+pub(crate) fn describe_gap(gap: Dropped) -> String {
+    #[expect(clippy::cast_precision_loss, reason = "for people, to one decimal")]
+    let bytes = gap.bytes as f64;
+    let size = match gap.bytes {
+        ..1_000 => format!("{} bytes", gap.bytes),
+        ..1_000_000 => format!("{:.1} kB", bytes / 1e3),
+        ..1_000_000_000 => format!("{:.1} MB", bytes / 1e6),
+        _ => format!("{:.1} GB", bytes / 1e9),
+    };
+    let lines = if gap.lines == 1 { "1 line".to_owned() } else { format!("{} lines", gap.lines) };
+    format!("{size} ({lines}) not kept")
 }
 
 /// An error record.

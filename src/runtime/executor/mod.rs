@@ -6,6 +6,7 @@
 //! adopts what runs, including rows that were claimed but never begun. `stop` stops claiming.
 
 pub mod launcher;
+pub mod log_plan;
 pub mod logs;
 pub mod plan;
 pub mod running;

@@ -57,6 +57,8 @@ pub(super) async fn run(launcher: Launcher, row: Execution, control: TaskControl
         }
     };
     log.close(LOG_WAIT).await;
+    // A large result has its share of memory until it is stored.
+    let _held = outcome.extra().held.clone();
     let facts = FinishFacts {
         lease_owner: owner,
         limits: inner.limits,

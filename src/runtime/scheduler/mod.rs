@@ -9,6 +9,7 @@
 //! started again; stopping this actor holds for this process.
 
 pub mod plan;
+pub mod reasons;
 pub mod status;
 pub mod stop;
 mod window;
@@ -204,11 +205,13 @@ impl Work {
         let claim = ticket.as_ref().map(|ticket| ticket.claim.clone());
         let result = store.schedule_fire(firings.clone(), claim).await?;
         let made = result.executions.len();
-        let missed: i64 = firings.iter().flat_map(|f| &f.ledger).map(|range| range.count).sum();
+        // A stale plan changed nothing, so nothing of it counts.
+        let written = || firings.iter().filter(|f| !result.stale.contains(&f.schedule_id));
+        let missed: i64 = written().flat_map(|f| &f.ledger).map(|range| range.count).sum();
         let skipped = u64::try_from(missed).unwrap_or(0) + result.overlapped;
         status.fired(made, skipped);
         meter::overlapped(result.overlapped);
-        for firing in &firings {
+        for firing in written() {
             meter::missed(&firing.ledger);
         }
         let FiringResult { executions, stale, held, .. } = result;

@@ -8,10 +8,11 @@ use uuid::Uuid;
 use crate::clock::Timestamp;
 use crate::domain::cadence::Cadence;
 use crate::domain::execution::{NewExecution, TaskSnapshot, Trigger};
-use crate::domain::misfire::{Due, MisfireRules, plan_firing};
+use crate::domain::misfire::{Due, MisfireRules, drop_until, plan_firing};
 use crate::domain::schedule::{
-    LedgerReason, MisfirePolicy, OverlapPolicy, Schedule, ScheduleDefinition,
+    LedgerRange, LedgerReason, MisfirePolicy, OverlapPolicy, Schedule, ScheduleDefinition,
 };
+use crate::runtime::scheduler::reasons::Reasons;
 use crate::runtime::scheduler::stop::StopWindow;
 use crate::store::Firing;
 
@@ -63,7 +64,7 @@ pub fn plan_schedule(
         end_at: definition.end_at,
         left,
     };
-    let plan = plan_firing(due, rules, now, |at| missed_because(schedule, stop, at));
+    let plan = plan_firing(due, rules, now, &Reasons::of(schedule, stop));
     let run_all = definition.misfire_policy == MisfirePolicy::RunAll;
     let executions =
         plan.run.iter().map(|at| Arc::new(planned_execution(schedule, *at, now))).collect();
@@ -80,15 +81,51 @@ pub fn plan_schedule(
     }
 }
 
-/// Why an instant that was missed was missed.
-fn missed_because(schedule: &Schedule, stop: &StopWindow, at: Timestamp) -> LedgerReason {
-    if schedule.resumed_at.is_some_and(|resumed| at <= resumed) {
-        LedgerReason::Paused
-    } else if stop.covers(at) {
-        LedgerReason::Stopped
-    } else {
-        LedgerReason::Misfire
-    }
+/// What a change of the cadence, or the end of the schedule, leaves behind.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settlement {
+    /// Planned instants up to now that will not run any more.
+    pub ledger: Vec<LedgerRange>,
+    /// The last instant that has its outcome; a new cadence begins strictly after it.
+    pub last: Option<Timestamp>,
+}
+
+/// Settles everything that the schedule had planned up to `now`. `cadence` is `None` when the
+/// stored one cannot be read any more: then the announced instant alone is known.
+///
+/// A clock that was set back does not plan an instant again: what had its outcome keeps it.
+#[must_use]
+pub fn settle(
+    schedule: &Schedule,
+    cadence: Option<&Cadence>,
+    now: Timestamp,
+    stop: &StopWindow,
+) -> Settlement {
+    let Some(next_run_at) = schedule.next_run_at else {
+        return Settlement { ledger: Vec::new(), last: schedule.last_run_at };
+    };
+    let reasons = Reasons::of(schedule, stop);
+    let end_at = schedule.definition.end_at;
+    let Some(cadence) = cadence else {
+        let missed = next_run_at <= end_at.map_or(now, |end| end.min(now));
+        let range = LedgerRange {
+            from: next_run_at,
+            to: next_run_at,
+            count: 1,
+            reason: LedgerReason::Misfire,
+        };
+        let last = missed.then_some(next_run_at).or(schedule.last_run_at);
+        return Settlement { ledger: missed.then_some(range).into_iter().collect(), last };
+    };
+    let due = Due { cadence, next_run_at, end_at, left: None };
+    let ledger = drop_until(due, now, &reasons);
+    // Instants before the start were never planned.
+    let begin =
+        schedule.definition.start_at.unwrap_or(schedule.created_at).max(schedule.created_at);
+    let before = next_run_at - chrono::Duration::microseconds(1);
+    let settled = cadence.last_at_or_before(before, begin);
+    let last = ledger.last().map(|range| range.to).or(settled);
+    Settlement { ledger, last }
 }
 
 fn planned_execution(schedule: &Schedule, at: Timestamp, now: Timestamp) -> NewExecution {

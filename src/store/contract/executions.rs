@@ -9,7 +9,8 @@ use crate::clock::Timestamp;
 use crate::domain::execution::{Execution, NewExecution};
 use crate::store::{
     CancelResult, ClaimHere, Creation, ExecutionCounts, ExecutionCreate, ExecutionFilter,
-    ExecutionKey, Finish, FinishResult, LogRow, Page, PageRequest, Store, StoreResult, run,
+    ExecutionKey, Finish, FinishResult, LogFilter, LogRow, LogTrim, Page, PageRequest, Store,
+    StoreResult, run,
 };
 
 impl Store {
@@ -142,7 +143,15 @@ impl Store {
     /// # Errors
     /// See [`StoreError`](crate::store::StoreError).
     pub async fn log_append(&self, rows: Vec<LogRow>) -> StoreResult<()> {
-        run!(self, write, logs::log_append(rows))
+        self.log_roll(rows, Vec::new()).await
+    }
+
+    /// Removes what is trimmed and appends lines, in one transaction; may be sent again likewise.
+    ///
+    /// # Errors
+    /// See [`StoreError`](crate::store::StoreError).
+    pub async fn log_roll(&self, rows: Vec<LogRow>, trims: Vec<LogTrim>) -> StoreResult<()> {
+        run!(self, write, logs::log_roll(rows, trims))
     }
 
     /// Lines of an execution with numbers above `after`, in order.
@@ -155,6 +164,20 @@ impl Store {
         after: i64,
         limit: i64,
     ) -> StoreResult<Vec<LogRow>> {
-        run!(self, read, logs::log_list(execution_id, after, limit))
+        self.log_search(execution_id, after, limit, LogFilter::default()).await
+    }
+
+    /// Those that match, likewise.
+    ///
+    /// # Errors
+    /// See [`StoreError`](crate::store::StoreError).
+    pub async fn log_search(
+        &self,
+        execution_id: i64,
+        after: i64,
+        limit: i64,
+        filter: LogFilter,
+    ) -> StoreResult<Vec<LogRow>> {
+        run!(self, read, logs::log_search(execution_id, after, limit, filter))
     }
 }

@@ -5,8 +5,9 @@ use std::collections::HashMap;
 use crate::clock::Timestamp;
 use crate::domain::schedule::{Schedule, ScheduleDefinition, ScheduleStats};
 use crate::store::{
-    ClaimHere, Creation, Firing, FiringResult, Idempotency, LedgerRow, Page, PageRequest,
-    ScheduleChange, ScheduleCounts, ScheduleFilter, Store, StoreResult, run,
+    ClaimHere, Creation, Firing, FiringResult, Idempotency, LedgerRow, OutcomeRow, OutcomeSpan,
+    Page, PageRequest, ScheduleChange, ScheduleCounts, ScheduleFilter, ScheduleRemoval, Store,
+    StoreResult, run,
 };
 
 impl Store {
@@ -53,7 +54,8 @@ impl Store {
 
     /// Replaces the definition; `expected_version` must be current. `next_run_at`: `Some` sets it
     /// (the cadence changed), `None` leaves it. The ledger rows are written too. Event
-    /// `schedule_updated`.
+    /// `schedule_updated`. An edit that sets the next instant is refused (`WrongState`,
+    /// [`MOVED_MEANWHILE`](crate::store::MOVED_MEANWHILE)) when the schedule fired meanwhile.
     ///
     /// # Errors
     /// See [`StoreError`](crate::store::StoreError).
@@ -62,7 +64,8 @@ impl Store {
     }
 
     /// Pauses (`false`) or resumes; idempotent; events `schedule_paused` / `schedule_resumed` only
-    /// on a change. Keeps `next_run_at`; sets `paused_at` / `resumed_at`.
+    /// on a change. Keeps `next_run_at`; sets `paused_at` or `resumed_at`;
+    /// what a resume leaves in `paused_at` is when the pause began.
     ///
     /// # Errors
     /// See [`StoreError`](crate::store::StoreError).
@@ -72,12 +75,17 @@ impl Store {
 
     /// Removes it: cancels its pending rows, withdraws waiting retries (their errors become
     /// `unresolved`), open errors become `unresolved`, history stays with the name. Event
-    /// `schedule_deleted`.
+    /// `schedule_deleted`. With a removal, what was planned and will not run goes to the ledger;
+    /// `WrongState` with [`MOVED_MEANWHILE`](crate::store::MOVED_MEANWHILE) when it fired since.
     ///
     /// # Errors
     /// See [`StoreError`](crate::store::StoreError).
-    pub async fn schedule_delete(&self, id: i64) -> StoreResult<Schedule> {
-        run!(self, write, schedules::schedule_delete(id))
+    pub async fn schedule_delete(
+        &self,
+        id: i64,
+        removal: Option<ScheduleRemoval>,
+    ) -> StoreResult<Schedule> {
+        run!(self, write, schedules::schedule_delete(id, removal))
     }
 
     /// Enabled schedules due at or before `until`, oldest `next_run_at` first.
@@ -138,6 +146,19 @@ impl Store {
         schedule_id: i64,
         page: PageRequest,
     ) -> StoreResult<Page<LedgerRow>> {
-        run!(self, read, schedules::ledger_list(schedule_id, page))
+        run!(self, read, ledger::ledger_list(schedule_id, page))
+    }
+
+    /// What became of a schedule's planned instants, in the order of time: executions of trigger
+    /// `schedule`, and ledger ranges that touch the span.
+    ///
+    /// # Errors
+    /// See [`StoreError`](crate::store::StoreError).
+    pub async fn ledger_outcomes(
+        &self,
+        span: OutcomeSpan,
+        page: PageRequest,
+    ) -> StoreResult<Page<OutcomeRow>> {
+        run!(self, read, ledger::ledger_outcomes(span, page))
     }
 }

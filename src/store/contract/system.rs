@@ -181,7 +181,7 @@ impl Store {
     }
 
     /// Deletes up to `limit` executions that ended before `before` in one of `statuses`, but none
-    /// of a chain whose retry waits or runs; gives how many.
+    /// of a chain whose retry waits or runs; gives how many, and whether there may be more.
     ///
     /// # Errors
     /// See [`StoreError`](crate::store::StoreError).
@@ -190,7 +190,7 @@ impl Store {
         before: Timestamp,
         statuses: Vec<ExecutionStatus>,
         limit: i64,
-    ) -> StoreResult<u64> {
+    ) -> StoreResult<(u64, bool)> {
         run!(self, write, retention::execution_delete_ended(before, statuses, limit))
     }
 }

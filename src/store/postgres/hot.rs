@@ -37,6 +37,9 @@ pub(crate) const HAS_TAG: [&str; 2] = ["task_schedules.tags @> jsonb_build_array
 pub(crate) const CONTAINS: [&str; 3] =
     ["(name ILIKE ", " OR coalesce(description, '') ILIKE ", ")"];
 
+/// Around a pattern: true for lines that match, or state a gap.
+pub(crate) const LINE_CONTAINS: [&str; 2] = ["(dropped_lines IS NOT NULL OR \"text\" ILIKE ", ")"];
+
 /// Other nodes share the database: a start says nothing about their leases.
 pub(crate) const EARLIER_BOOTS_END_AFTER: Option<Duration> = None;
 
@@ -152,9 +155,11 @@ const INSERT_LEDGER: &str = "INSERT INTO schedule_ledger (schedule_id, from_at, 
     json_to_recordset($1::text::json) AS r(schedule_id bigint, from_at timestamptz, to_at \
     timestamptz, instants bigint, reason text, created_at timestamptz)";
 
-const INSERT_LOGS: &str = "INSERT INTO execution_logs (execution_id, line, at, stream, \"text\") SELECT r.execution_id, \
-    r.line, r.at, r.stream, r.\"text\" FROM json_to_recordset($1::text::json) AS r(execution_id \
-    bigint, line bigint, at timestamptz, stream text, \"text\" text) ON CONFLICT DO NOTHING";
+const INSERT_LOGS: &str = "INSERT INTO execution_logs (execution_id, line, at, stream, \"text\", continues, \
+    dropped_lines, dropped_bytes) SELECT r.execution_id, r.line, r.at, r.stream, r.\"text\", \
+    r.continues, r.dropped_lines, r.dropped_bytes FROM json_to_recordset($1::text::json) AS \
+    r(execution_id bigint, line bigint, at timestamptz, stream text, \"text\" text, continues \
+    boolean, dropped_lines bigint, dropped_bytes bigint) ON CONFLICT DO NOTHING";
 
 /// The database's instant, which all nodes share; a manual clock's, as tests move it.
 pub(crate) async fn now(conn: &mut Conn, clock: &Clock) -> OpResult<Timestamp> {

@@ -50,6 +50,9 @@ pub(crate) struct LogDocument<'a> {
     at: At,
     stream: &'a str,
     text: &'a str,
+    continues: bool,
+    dropped_lines: Option<i64>,
+    dropped_bytes: Option<i64>,
 }
 
 impl<'a> LogDocument<'a> {
@@ -60,6 +63,9 @@ impl<'a> LogDocument<'a> {
             at: At(row.at),
             stream: &row.stream,
             text: &row.text,
+            continues: row.continues,
+            dropped_lines: row.dropped.map(|dropped| dropped.lines),
+            dropped_bytes: row.dropped.map(|dropped| dropped.bytes),
         }
     }
 }

@@ -18,6 +18,7 @@ pub(crate) mod finishing;
 pub(crate) mod firing;
 pub(crate) mod idempotency;
 pub(crate) mod keys;
+pub(crate) mod ledger;
 pub(crate) mod logs;
 pub(crate) mod nodes;
 pub(crate) mod recovery;

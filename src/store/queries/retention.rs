@@ -14,8 +14,6 @@ use crate::store::Retention;
 use crate::store::op::OpResult;
 use crate::store::sql_types::{Instant, sql};
 
-/// Ledger rows are kept this long.
-const LEDGER_DAYS: i64 = 90;
 /// Closed sessions and stopped nodes are kept this long.
 const GONE_DAYS: i64 = 1;
 
@@ -73,7 +71,8 @@ pub(crate) async fn retention_sweep(tx: &mut Tx, retention: &Retention) -> OpRes
         before(now, retention.logs),
         before(now, retention.failed),
         before(now, retention.dead_letters),
-        now - Duration::days(LEDGER_DAYS),
+        // The ledger and the executions together tell what became of every instant.
+        before(now, retention.completed.max(retention.failed)),
         now - Duration::days(GONE_DAYS),
         now - Duration::hours(KEPT_HOURS),
     ];
@@ -81,7 +80,7 @@ pub(crate) async fn retention_sweep(tx: &mut Tx, retention: &Retention) -> OpRes
     let calm = format!("{EXECUTIONS_ENDED}('completed', 'cancelled', 'skipped'){CHAIN_RESTS}");
     let failed = format!("{EXECUTIONS_ENDED}('failed', 'timeout'){CHAIN_RESTS}");
     for (rule, age) in [(calm, retention.completed), (failed, retention.failed)] {
-        more |= delete_executions(tx, &rule, before(now, age), batch).await? >= batch;
+        more |= delete_executions(tx, &rule, before(now, age), batch).await?.1;
     }
     for (sweep, oldest) in SWEEPS.into_iter().zip(ages) {
         more |= delete(tx, sweep, oldest, batch).await?;
@@ -97,15 +96,16 @@ pub(crate) async fn retention_sweep(tx: &mut Tx, retention: &Retention) -> OpRes
     Ok(more)
 }
 
-/// Executions go with their lines.
+/// Executions go with their lines, `batch` of each at most: those whose lines are not all gone yet
+/// wait for the next call. Gives how many executions went, and whether there may be more to do.
 async fn delete_executions(
     tx: &mut Tx,
     rule: &str,
     oldest: Timestamp,
     batch: i64,
-) -> OpResult<i64> {
+) -> OpResult<(i64, bool)> {
     if oldest.timestamp() < 0 {
-        return Ok(0);
+        return Ok((0, false));
     }
     let ids: Vec<IdRow> =
         diesel::sql_query(format!("SELECT id FROM task_executions WHERE {rule} LIMIT $2"))
@@ -114,17 +114,25 @@ async fn delete_executions(
             .load(tx.conn())
             .await?;
     if ids.is_empty() {
-        return Ok(0);
+        return Ok((0, false));
     }
     // Numbers of ours, not text of others: they may stand in the statement.
     let list = ids.iter().map(|row| row.id.to_string()).collect::<Vec<_>>().join(", ");
-    for statement in [
-        format!("DELETE FROM execution_logs WHERE execution_id IN ({list})"),
-        format!("DELETE FROM task_executions WHERE id IN ({list})"),
-    ] {
-        diesel::sql_query(statement).execute(tx.conn()).await?;
-    }
-    Ok(i64::try_from(ids.len()).unwrap_or(i64::MAX))
+    let lines = diesel::sql_query(format!(
+        "DELETE FROM execution_logs WHERE (execution_id, line) IN (SELECT execution_id, line \
+         FROM execution_logs WHERE execution_id IN ({list}) LIMIT $1)"
+    ))
+    .bind::<BigInt, _>(batch)
+    .execute(tx.conn())
+    .await?;
+    let gone = diesel::sql_query(format!(
+        "DELETE FROM task_executions WHERE id IN ({list}) AND NOT EXISTS \
+         (SELECT 1 FROM execution_logs l WHERE l.execution_id = task_executions.id)"
+    ))
+    .execute(tx.conn())
+    .await?;
+    let at_limit = |count: usize| i64::try_from(count).unwrap_or(i64::MAX) >= batch;
+    Ok((i64::try_from(gone).unwrap_or(i64::MAX), at_limit(lines) || at_limit(gone)))
 }
 
 pub(crate) async fn execution_delete_ended(
@@ -132,15 +140,15 @@ pub(crate) async fn execution_delete_ended(
     before: &Timestamp,
     statuses: &[ExecutionStatus],
     limit: &i64,
-) -> OpResult<u64> {
+) -> OpResult<(u64, bool)> {
     // Words of ours, not text of others: they may stand in the statement.
     let list = statuses.iter().map(|status| format!("'{status}'")).collect::<Vec<_>>().join(", ");
     if list.is_empty() {
-        return Ok(0);
+        return Ok((0, false));
     }
     let rule = format!("{EXECUTIONS_ENDED}({list}){CHAIN_RESTS}");
-    let deleted = delete_executions(tx, &rule, *before, *limit).await?;
-    Ok(u64::try_from(deleted).unwrap_or(0))
+    let (deleted, more) = delete_executions(tx, &rule, *before, *limit).await?;
+    Ok((u64::try_from(deleted).unwrap_or(0), more))
 }
 
 #[derive(diesel::QueryableByName)]

@@ -16,14 +16,14 @@ use crate::clock::Timestamp;
 use crate::domain::error_record::{ErrorRecord, RecoveryStatus};
 use crate::domain::event::schedule_event;
 use crate::domain::execution::{Execution, ExecutionStatus};
-use crate::domain::schedule::{Schedule, ScheduleDefinition, ScheduleStats};
-use crate::store::models::{ErrorRow, ExecutionRow, LedgerRowRaw, ScheduleRow, ScheduleValues};
-use crate::store::op::{OpError, OpResult, not_found};
-use crate::store::schema::{error_records, schedule_ledger, task_executions, task_schedules as t};
+use crate::domain::schedule::{LedgerRange, Schedule, ScheduleDefinition, ScheduleStats};
+use crate::store::models::{ErrorRow, ExecutionRow, ScheduleRow, ScheduleValues};
+use crate::store::op::{OpError, OpResult, not_found, wrong_state};
+use crate::store::schema::{error_records, task_executions, task_schedules as t};
 use crate::store::sql_types::Instant;
 use crate::store::{
-    Creation, Idempotency, LedgerRow, Page, PageRequest, ScheduleChange, ScheduleCounts,
-    ScheduleFilter, StoreError, Topic,
+    Creation, Idempotency, MOVED_MEANWHILE, Page, PageRequest, ScheduleChange, ScheduleCounts,
+    ScheduleFilter, ScheduleRemoval, StoreError, Topic,
 };
 
 fn duplicate(name: &str) -> OpError {
@@ -92,7 +92,7 @@ pub(crate) async fn schedule_find_by_name(tx: &mut Tx, name: &str) -> OpResult<O
 }
 
 /// A `LIKE` pattern that finds `text` anywhere, its own wildcards taken literally.
-fn pattern_of(text: &str) -> String {
+pub(super) fn pattern_of(text: &str) -> String {
     let escaped = text.replace('\\', "\\\\").replace('%', "\\%").replace('_', "\\_");
     format!("%{escaped}%")
 }
@@ -131,6 +131,28 @@ pub(crate) async fn schedule_list(
     page_of!(tx, *page, filtered(filter), t::id, ScheduleRow)
 }
 
+/// Refuses a change that was planned before the schedule fired.
+fn unmoved(current: &Schedule, expected_next: Option<Timestamp>) -> OpResult<()> {
+    if current.next_run_at == expected_next {
+        return Ok(());
+    }
+    Err(wrong_state(MOVED_MEANWHILE, "the schedule fired meanwhile; try again"))
+}
+
+async fn insert_ranges(
+    tx: &mut Tx,
+    schedule_id: i64,
+    ranges: &[LedgerRange],
+    now: Timestamp,
+) -> OpResult<()> {
+    if ranges.is_empty() {
+        return Ok(());
+    }
+    let rows: Vec<_> =
+        ranges.iter().map(|range| LedgerDocument::of(schedule_id, range, At(now))).collect();
+    hot::insert_ledger(tx.conn(), document(&rows)?).await
+}
+
 pub(crate) async fn schedule_update(tx: &mut Tx, change: &ScheduleChange) -> OpResult<Schedule> {
     let current = lock(tx, change.id).await?;
     if current.version != change.expected_version {
@@ -139,10 +161,13 @@ pub(crate) async fn schedule_update(tx: &mut Tx, change: &ScheduleChange) -> OpR
             actual: current.version,
         }));
     }
+    if change.next_run_at.is_some() {
+        unmoved(&current, change.expected_next)?;
+    }
     let now = tx.now().await?;
     let enabled = change.definition.enabled;
     let turned = enabled != current.definition.enabled;
-    let paused_at = if enabled { None } else { current.paused_at.or(Some(now)) };
+    let paused_at = if turned && !enabled { Some(now) } else { current.paused_at };
     let resumed_at = if turned && enabled { Some(now) } else { current.resumed_at };
     let row: Result<ScheduleRow, _> = diesel::update(t::table.filter(t::id.eq(change.id)))
         .set((
@@ -163,11 +188,7 @@ pub(crate) async fn schedule_update(tx: &mut Tx, change: &ScheduleChange) -> OpR
         }
         Err(error) => return Err(error.into()),
     };
-    let ledger: Vec<_> =
-        change.ledger.iter().map(|range| LedgerDocument::of(change.id, range, At(now))).collect();
-    if !ledger.is_empty() {
-        hot::insert_ledger(tx.conn(), document(&ledger)?).await?;
-    }
+    insert_ranges(tx, change.id, &change.ledger, now).await?;
     tx.event(schedule_event(&schedule, "schedule_updated"));
     if turned {
         let event = if enabled { "schedule_resumed" } else { "schedule_paused" };
@@ -191,7 +212,6 @@ pub(crate) async fn schedule_set_enabled(
     schedule.updated_at = now;
     schedule.version += 1;
     if *enabled {
-        schedule.paused_at = None;
         schedule.resumed_at = Some(now);
     } else {
         schedule.paused_at = Some(now);
@@ -212,8 +232,17 @@ pub(crate) async fn schedule_set_enabled(
     Ok(schedule)
 }
 
-pub(crate) async fn schedule_delete(tx: &mut Tx, id: &i64) -> OpResult<Schedule> {
+pub(crate) async fn schedule_delete(
+    tx: &mut Tx,
+    id: &i64,
+    removal: &Option<ScheduleRemoval>,
+) -> OpResult<Schedule> {
     let schedule = lock(tx, *id).await?;
+    if let Some(removal) = removal {
+        unmoved(&schedule, removal.expected_next)?;
+        let now = tx.now().await?;
+        insert_ranges(tx, *id, &removal.ledger, now).await?;
+    }
     let waiting: Vec<ExecutionRow> = locked!(
         task_executions::table
             .filter(task_executions::schedule_id.eq(*id))
@@ -339,17 +368,4 @@ pub(crate) async fn schedule_counts(tx: &mut Tx) -> OpResult<ScheduleCounts> {
         t::table.group_by(t::enabled).select((t::enabled, count_star())).load(tx.conn()).await?;
     let of = |enabled| counts.iter().find(|(is, _)| *is == enabled).map_or(0, |(_, count)| *count);
     Ok(ScheduleCounts { enabled: of(true), paused: of(false) })
-}
-
-pub(crate) async fn ledger_list(
-    tx: &mut Tx,
-    schedule_id: &i64,
-    page: &PageRequest,
-) -> OpResult<Page<LedgerRow>> {
-    let of_schedule = || {
-        schedule_ledger::table
-            .filter(schedule_ledger::schedule_id.eq(*schedule_id))
-            .into_boxed::<Db>()
-    };
-    page_of!(tx, *page, of_schedule(), schedule_ledger::id, LedgerRowRaw)
 }

@@ -39,6 +39,10 @@ pub(crate) const HAS_TAG: [&str; 2] =
 pub(crate) const CONTAINS: [&str; 3] =
     ["(name LIKE ", " ESCAPE '\\' OR coalesce(description, '') LIKE ", " ESCAPE '\\')"];
 
+/// Around a pattern: true for lines that match, or state a gap.
+pub(crate) const LINE_CONTAINS: [&str; 2] =
+    ["(dropped_lines IS NOT NULL OR \"text\" LIKE ", " ESCAPE '\\')"];
+
 /// Leases of earlier boots end this long after a start: the file has one process.
 pub(crate) const EARLIER_BOOTS_END_AFTER: Option<Duration> = Some(Duration::from_secs(2));
 
@@ -145,9 +149,11 @@ const INSERT_LEDGER: &str = "INSERT INTO schedule_ledger \
     SELECT value ->> 'schedule_id', value ->> 'from_at', value ->> 'to_at', \
     value ->> 'instants', value ->> 'reason', value ->> 'created_at' FROM json_each($1)";
 
-const INSERT_LOGS: &str = "INSERT INTO execution_logs (execution_id, line, at, stream, \"text\") \
+const INSERT_LOGS: &str = "INSERT INTO execution_logs (execution_id, line, at, stream, \"text\", \
+    continues, dropped_lines, dropped_bytes) \
     SELECT value ->> 'execution_id', value ->> 'line', value ->> 'at', value ->> 'stream', \
-    value ->> 'text' FROM json_each($1) WHERE true ON CONFLICT DO NOTHING";
+    value ->> 'text', value ->> 'continues', value ->> 'dropped_lines', \
+    value ->> 'dropped_bytes' FROM json_each($1) WHERE true ON CONFLICT DO NOTHING";
 
 /// The injected clock's instant: one process owns the file.
 #[expect(clippy::unused_async, reason = "the other back end asks its database")]

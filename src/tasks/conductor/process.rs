@@ -12,7 +12,7 @@ use tokio::sync::watch;
 use crate::tasks::control::TaskControl;
 use crate::tasks::environment::TaskEnvironment;
 use crate::tasks::outcome::{LogStream, TaskSink};
-use crate::tasks::shell::{Listener, Supervised, capture, milliseconds, supervise};
+use crate::tasks::shell::{Listener, Supervised, milliseconds, supervise};
 use crate::tasks::shim::Pipes;
 use crate::tasks::shim::Shimmed;
 use crate::tasks::shim::protocol::Spec;
@@ -78,10 +78,9 @@ impl ConductorProcess {
             process_limit: None,
         };
         let (shimmed, pipes) = Shimmed::start(environment.shim(), &spec, None).await?;
-        // A conductor talks for as long as it lives.
-        let mut limits = environment.limits().clone();
-        limits.log_bytes = usize::MAX;
-        let listener = Listener { sink, clock: environment.clock().clone(), limits };
+        let limits = environment.limits().clone();
+        let secrets = environment.secrets(&spec.env);
+        let listener = Listener { sink, clock: environment.clock().clone(), limits, secrets };
         Ok(Self { shimmed, pipes, control: TaskControl::new(None), listener })
     }
 
@@ -108,8 +107,8 @@ impl ConductorProcess {
         };
         let ((report, ..), _, _) = tokio::join!(
             supervised,
-            capture(pipes.stdout, LogStream::Stdout, &listener, 0, is_over.clone()),
-            capture(pipes.stderr, LogStream::Stderr, &listener, 0, is_over),
+            listener.capture(LogStream::Stdout, 0, None).drain(pipes.stdout, is_over.clone()),
+            listener.capture(LogStream::Stderr, 0, None).drain(pipes.stderr, is_over),
         );
         let fault = match &report {
             None => Some("the conductor's shim was killed".to_owned()),

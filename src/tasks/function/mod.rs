@@ -104,8 +104,8 @@ impl FunctionContext {
 
     /// Writes a line to the execution's log.
     pub fn log(&self, text: impl Into<String>) {
-        let line = LogLine { stream: LogStream::System, at: self.clock.now(), text: text.into() };
-        self.sink.log(line);
+        let (stream, at) = (LogStream::System, self.clock.now());
+        self.sink.log(LogLine { stream, at, text: text.into(), continues: false });
     }
 
     /// Reports progress.

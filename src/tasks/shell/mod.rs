@@ -4,38 +4,32 @@
 //! passed on, and cancel, drain and lease are told to the shim. A shim that does not do as it is
 //! told within its time is killed and what it left is hunted down, so a run always ends.
 
-pub(super) mod output;
 pub(super) mod progress;
 
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use chrono::SecondsFormat;
 use serde_json::{Value, json};
-use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use self::output::{HeadAndTail, Lines};
 use self::progress::ProgressFile;
 use super::control::{StopReason, TaskControl, time_left};
 use super::environment::{Limits, TaskEnvironment};
-use super::outcome::{Cut, LogLine, LogStream, Outcome, OutcomeExtra, TaskContext, TaskSink};
+use super::outcome::{Cut, LogStream, Outcome, OutcomeExtra, TaskContext, TaskSink};
+use super::output::{Capture, HeadAndTail, Secrets};
 use super::shim::protocol::{Command, End, Report, Spec};
 use super::shim::{LOST_GRACE, Shimmed};
 use crate::clock::Clock;
 use crate::domain::task::{ShellTask, TaskError};
 
-/// How long output may keep coming after the last process is gone: a pipe's end may have been
-/// handed to a process outside of the tree.
-const DRAIN_LIMIT: Duration = Duration::from_secs(1);
 /// How much longer than planned a shim may take before it is taken for lost.
 const SHIM_MARGIN: Duration = Duration::from_secs(3);
 /// How often the progress file is looked at.
 const PROGRESS_EVERY: Duration = Duration::from_millis(250);
-/// How much is read from a pipe at once.
-const CHUNK: usize = 64 * 1024;
 
 static WARNED_OF_ROOT: AtomicBool = AtomicBool::new(false);
 
@@ -51,11 +45,26 @@ pub(super) struct Listener {
     pub(super) sink: Arc<dyn TaskSink>,
     pub(super) clock: Clock,
     pub(super) limits: Limits,
+    pub(super) secrets: Arc<Secrets>,
 }
 
 impl Listener {
-    pub(super) fn log(&self, stream: LogStream, text: String) {
-        self.sink.log(LogLine { stream, at: self.clock.now(), text });
+    /// What becomes of a stream of which `keep` bytes are kept, in a file in `spool` when many.
+    pub(super) fn capture<'a>(
+        &'a self,
+        stream: LogStream,
+        keep: usize,
+        spool: Option<&'a Path>,
+    ) -> Capture<'a> {
+        Capture {
+            stream,
+            sink: &*self.sink,
+            clock: &self.clock,
+            secrets: Arc::clone(&self.secrets),
+            line_limit: self.limits.line_bytes,
+            keep,
+            spool,
+        }
     }
 }
 
@@ -89,14 +98,19 @@ pub(super) async fn run(
         over.send_replace(true);
         ended
     };
-    let limits = &environment.limits();
+    let (keep, spool) = (environment.limits().output_bytes, Some(environment.output_directory()));
     let ((report, cut, swept), stdout, stderr, ()) = tokio::join!(
         supervised,
-        capture(pipes.stdout, LogStream::Stdout, &listener, limits.output_bytes, is_over.clone()),
-        capture(pipes.stderr, LogStream::Stderr, &listener, limits.output_bytes, is_over.clone()),
+        listener.capture(LogStream::Stdout, keep, spool).drain(pipes.stdout, is_over.clone()),
+        listener.capture(LogStream::Stderr, keep, spool).drain(pipes.stderr, is_over.clone()),
         follow_progress(progress, &listener, is_over),
     );
-    conclude(report, cut, swept, &Captured { stdout, stderr })
+    // Many large results at once would cost more memory than the tasks themselves.
+    let is_large = stdout.is_large() || stderr.is_large();
+    let held = if is_large { environment.hold_result().await } else { None };
+    let mut outcome = conclude(report, cut, swept, &Captured { stdout, stderr });
+    outcome.hold(held);
+    outcome
 }
 
 fn warn_of_root() {
@@ -209,44 +223,6 @@ pub(super) async fn supervise(
     };
     let swept = shimmed.finish(report.is_some()).await;
     (report, cut, swept)
-}
-
-/// Drains a pipe to its end, or until a while after the task is over.
-pub(super) async fn capture(
-    mut pipe: impl AsyncRead + Unpin,
-    stream: LogStream,
-    listener: &Listener,
-    keep: usize,
-    mut is_over: watch::Receiver<bool>,
-) -> HeadAndTail {
-    let mut kept = HeadAndTail::new(keep);
-    let mut lines = Lines::new(listener.limits.line_bytes, listener.limits.log_bytes);
-    let mut each = |text| listener.log(stream, text);
-    let closing = async {
-        drop(is_over.wait_for(|over| *over).await);
-        tokio::time::sleep(DRAIN_LIMIT).await;
-    };
-    tokio::pin!(closing);
-    let mut chunk = Vec::with_capacity(CHUNK);
-    loop {
-        chunk.clear();
-        let read = tokio::select! {
-            read = pipe.read_buf(&mut chunk) => read,
-            () = &mut closing => break,
-        };
-        match read {
-            Ok(0) | Err(_) => break,
-            Ok(_) => {
-                kept.push(&chunk);
-                if lines.push(&chunk, &mut each) {
-                    let text = format!("no more lines of {} are logged", stream.name());
-                    listener.log(LogStream::System, text);
-                }
-            }
-        }
-    }
-    lines.finish(&mut each);
-    kept
 }
 
 async fn follow_progress(

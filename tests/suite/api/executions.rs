@@ -2,7 +2,7 @@
 
 use carillon::clock::Clock;
 use carillon::runtime::handles::Wake;
-use carillon::store::LogRow;
+use carillon::store::{Dropped, LogRow};
 use serde_json::{Value, json};
 
 use super::server::TestServer;
@@ -90,18 +90,37 @@ async fn output_is_read_in_pages_until_it_is_done() {
     let made = server.post(PATH, body()).await;
     let path = format!("{PATH}/{}", made.id());
     server.post(&format!("{path}/cancel"), Value::Null).await.is(200);
-    let rows = (1..=3).map(|line| LogRow {
-        execution_id: made.id(),
-        line,
-        at: Clock::system().now(),
-        stream: "stdout".to_owned(),
-        text: format!("line {line}"),
-    });
-    server.store.log_append(rows.collect()).await.unwrap();
+    let row = |line: i64, stream, text: &str| {
+        LogRow::new((made.id(), line), Clock::system().now(), stream, text)
+    };
+    let mut gap = row(4, "stdout", "");
+    gap.dropped = Some(Dropped { lines: 7, bytes: 12_400_000 });
+    let rows = vec![
+        row(1, "stdout", "line 1"),
+        row(2, "stdout", "line 2"),
+        row(3, "stderr", "Line 3"),
+        gap,
+    ];
+    server.store.log_append(rows).await.unwrap();
     let first = server.get(&format!("{path}/logs?limit=2")).await;
     assert_eq!(first.is(200).body["items"][1]["text"], "line 2");
     assert_eq!((&first.body["nextAfter"], &first.body["done"]), (&json!(2), &json!(false)));
     let rest = server.get(&format!("{path}/logs?after=2&limit=2")).await;
-    assert_eq!((&rest.body["nextAfter"], &rest.body["done"]), (&json!(3), &json!(true)));
+    assert_eq!((&rest.body["nextAfter"], &rest.body["done"]), (&json!(4), &json!(false)));
+    let gap = &rest.body["items"][1];
+    assert_eq!(gap["dropped"], json!({"lines": 7, "bytes": 12_400_000}));
+    assert_eq!(gap["text"], "12.4 MB (7 lines) not kept");
+    assert!(rest.body["items"][0]["dropped"].is_null(), "a task's own line states no gap");
+    let rest = server.get(&format!("{path}/logs?after=4&limit=2")).await;
+    assert_eq!((&rest.body["nextAfter"], &rest.body["done"]), (&json!(4), &json!(true)));
+    let lines = async |query: &str| -> Vec<i64> {
+        let found = server.get(&format!("{path}/logs?{query}")).await;
+        let items = found.is(200).body["items"].as_array().unwrap().clone();
+        items.iter().map(|item| item["line"].as_i64().unwrap()).collect()
+    };
+    assert_eq!(lines("q=LINE%203").await, [3, 4], "a gap may hide a match");
+    assert_eq!(lines("stream=stderr").await, [3]);
+    assert_eq!(lines("stream=stdout&q=2").await, [2, 4]);
+    server.get(&format!("{path}/logs?stream=stdin")).await.is(422);
     server.stop().await;
 }

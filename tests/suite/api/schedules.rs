@@ -196,3 +196,61 @@ async fn the_scheduler_is_switched_for_the_whole_cluster() {
     assert_eq!(job.is(200).body["nextRuns"][0], made.body["nextRunAt"]);
     server.stop().await;
 }
+
+#[actix_rt::test]
+async fn a_ledger_answers_why_it_did_not_run() {
+    let server = TestServer::start().await;
+    let body = json!({
+        "name": "hourly", "taskType": "function", "taskConfig": {"name": "noop"},
+        "scheduleType": "interval", "scheduleConfig": {"intervalMs": 3_600_000},
+    });
+    let made = server.post("/api/scheduler/schedules", body).await;
+    let path = format!("/api/v1/scheduler/schedules/{}/ledger", made.id());
+    let empty = server.get(&path).await;
+    let body = &empty.is(200).body;
+    assert_eq!(
+        (&body["total"], &body["items"], &body["open"]),
+        (&json!(0), &json!([]), &Value::Null)
+    );
+    let schedule = server.store.schedule_get(made.id()).await.unwrap();
+    let at = |text: &str| text.parse::<carillon::clock::Timestamp>().unwrap();
+    let missed = carillon::domain::schedule::LedgerRange {
+        from: at("2026-01-01T00:00:00Z"),
+        to: at("2026-01-01T05:00:00Z"),
+        count: 6,
+        reason: carillon::domain::schedule::LedgerReason::Paused,
+    };
+    let change = carillon::store::ScheduleChange {
+        id: schedule.id,
+        expected_version: schedule.version,
+        expected_next: None,
+        definition: schedule.definition,
+        next_run_at: None,
+        ledger: vec![missed],
+    };
+    server.store.schedule_update(change).await.unwrap();
+    let path_with = |query: &str| format!("{path}?{query}");
+    let span = path_with("from=2026-01-01T05:00:00Z&to=2026-01-02T00:00:00Z");
+    let found = server.get(&span).await;
+    let item = &found.is(200).body["items"][0];
+    assert_eq!(
+        (&item["outcome"], &item["reason"], &item["count"]),
+        (&json!("missed"), &json!("paused"), &json!(6))
+    );
+    assert!(item["explanation"].as_str().unwrap().contains("paused"), "{item}");
+    for wrong in [
+        "from=noon",
+        "from=2026-01-02T00:00:00Z&to=2026-01-01T00:00:00Z",
+        "from=2020-01-01T00:00:00Z&to=2026-01-01T00:00:00Z",
+        "limit=501",
+        "offset=10001",
+        "form=1",
+    ] {
+        server.get(&path_with(wrong)).await.is(422);
+    }
+    server.get("/api/scheduler/schedules/999/ledger").await.is(404);
+    let gone = format!("/api/scheduler/schedules/{}", made.id());
+    server.call(Role::Operator, "DELETE", &gone, Value::Null).await.is(204);
+    server.get(&span).await.is(200);
+    server.stop().await;
+}

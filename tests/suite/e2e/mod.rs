@@ -2,6 +2,7 @@
 
 mod actors;
 mod crashes;
+mod logs;
 mod main_job;
 mod outages;
 mod processes;

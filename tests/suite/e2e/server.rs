@@ -102,6 +102,18 @@ impl Server {
             .to_owned();
     }
 
+    /// Bytes of memory that the process holds.
+    pub(super) fn resident(&self) -> u64 {
+        let pid = self.process.as_ref().unwrap().id();
+        let statm = std::fs::read_to_string(format!("/proc/{pid}/statm")).unwrap();
+        statm.split(' ').nth(1).unwrap().parse::<u64>().unwrap() * 4096
+    }
+
+    /// The admin key.
+    pub(super) fn token(&self) -> &str {
+        &self.token
+    }
+
     pub(super) fn url(&self) -> String {
         format!("http://127.0.0.1:{}", self.port)
     }

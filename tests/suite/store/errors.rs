@@ -258,7 +258,7 @@ pub(crate) async fn deleting_a_schedule_withdraws_its_retries(bench: &Bench) {
     let made = bench.store.execution_create_batch(rows, Some(claimant(1))).await.unwrap();
     let at = bench.now() + Duration::seconds(10);
     bench.finish(failed(&made[0], RecoveryDecision::RetryAt(at))).await;
-    bench.store.schedule_delete(schedule.id).await.unwrap();
+    bench.store.schedule_delete(schedule.id, None).await.unwrap();
     assert_eq!(bench.store.error_next_due().await.unwrap(), None);
     let filter = ErrorFilter { schedule_id: Some(schedule.id), ..ErrorFilter::default() };
     let records = bench.store.error_list(filter, page(9)).await.unwrap().items;

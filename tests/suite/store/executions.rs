@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use carillon::domain::execution::{Execution, ExecutionStatus, NewExecution, Priority};
 use carillon::store::{
-    CancelResult, ClaimHere, Creation, ExecutionCreate, ExecutionFilter, ExecutionKey, Finish,
-    FinishResult, LogRow, StoreError, Topic,
+    CancelResult, ClaimHere, Creation, Dropped, ExecutionCreate, ExecutionFilter, ExecutionKey,
+    Finish, FinishResult, LogFilter, LogRow, LogTrim, StoreError, Topic,
 };
 use uuid::Uuid;
 
@@ -270,13 +270,7 @@ pub(crate) async fn leases_expire_with_their_node(bench: &Bench) {
 }
 
 pub(crate) async fn log_lines_are_kept_once_and_in_order(bench: &Bench) {
-    let line = |line: i64, text: &str| LogRow {
-        execution_id: 7,
-        line,
-        at: bench.now(),
-        stream: "stdout".into(),
-        text: text.into(),
-    };
+    let line = |line: i64, text: &str| LogRow::new((7, line), bench.now(), "stdout", text);
     let batch = vec![line(2, "two \"quoted\" \u{1f600}"), line(1, "one")];
     bench.store.log_append(batch.clone()).await.unwrap();
     bench.store.log_append(vec![line(2, "again"), line(3, "nul \0 inside")]).await.unwrap();
@@ -286,4 +280,31 @@ pub(crate) async fn log_lines_are_kept_once_and_in_order(bench: &Bench) {
     assert_eq!(read[2].text, "nul \u{fffd} inside");
     assert_eq!(bench.store.log_list(7, 1, 1).await.unwrap(), read[1..2]);
     assert!(bench.store.log_list(8, 0, 10).await.unwrap().is_empty());
+}
+
+pub(crate) async fn a_trim_and_its_gap_are_one_change(bench: &Bench) {
+    let line = |line: i64, stream| LogRow::new((7, line), bench.now(), stream, format!("{line}"));
+    let mut rows: Vec<LogRow> = (1..=6).map(|number| line(number, "stdout")).collect();
+    rows[3] = line(4, "stderr");
+    bench.store.log_append(rows.clone()).await.unwrap();
+    let mut gap = line(3, "stdout");
+    gap.dropped = Some(Dropped { lines: 2, bytes: 20 });
+    let trim = LogTrim { execution_id: 7, stream: "stdout".into(), from: 3, to: 5 };
+    for _again in 0..2 {
+        bench.store.log_roll(vec![gap.clone()], vec![trim.clone()]).await.unwrap();
+        let left = bench.store.log_list(7, 0, 10).await.unwrap();
+        let kept = [&rows[0], &rows[1], &gap, &rows[3], &rows[5]].map(Clone::clone);
+        assert_eq!(left, kept, "the other stream keeps its line");
+    }
+    let filter = |text: &str, stream: Option<&str>| LogFilter {
+        text: Some(text.into()),
+        stream: stream.map(Into::into),
+    };
+    let found = async |filter| -> Vec<i64> {
+        let rows = bench.store.log_search(7, 0, 10, filter).await.unwrap();
+        rows.into_iter().map(|row| row.line).collect()
+    };
+    assert_eq!(found(filter("6", None)).await, [3, 6]);
+    assert_eq!(found(filter("4", Some("stderr"))).await, [4]);
+    assert_eq!(found(filter("%", Some("stderr"))).await, Vec::<i64>::new());
 }

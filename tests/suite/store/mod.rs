@@ -6,6 +6,7 @@
 mod errors;
 mod executions;
 mod fixtures;
+mod ledger;
 mod places;
 mod plans;
 mod schedules;
@@ -71,6 +72,13 @@ laws! {
         lists_filter_by_status_schedule_and_chain,
         leases_expire_with_their_node,
         log_lines_are_kept_once_and_in_order,
+        a_trim_and_its_gap_are_one_change,
+    }
+    ledger {
+        a_random_history_leaves_every_planned_instant_one_outcome,
+        an_edit_of_the_cadence_settles_what_was_planned,
+        an_instant_that_fired_meanwhile_refuses_an_edit,
+        outcomes_come_in_the_order_of_time,
     }
     errors {
         a_first_failure_opens_one_record_and_plans_its_retry,

@@ -5,7 +5,7 @@ use diesel::{Connection, QueryableByName, RunQueryDsl, SqliteConnection};
 use diesel_async::{AsyncConnection, AsyncPgConnection, SimpleAsyncConnection};
 
 use super::fixtures::Bench;
-use carillon::store::StoreLocation;
+use carillon::store::{MISSED_OF_SCHEDULE, RAN_OF_SCHEDULE, StoreLocation};
 
 /// A statement that both back ends understand, and the index that must serve it.
 const SERVED: &[(&str, &str)] = &[
@@ -87,8 +87,16 @@ const SERVED: &[(&str, &str)] = &[
         "SELECT * FROM schedule_ledger WHERE schedule_id = 7 ORDER BY id DESC LIMIT 50",
         "schedule_ledger_schedule",
     ),
+    (RAN_OF_SCHEDULE, "task_executions_instant"),
+    (MISSED_OF_SCHEDULE, "schedule_ledger_instants"),
     ("SELECT * FROM execution_logs WHERE at < $NOW LIMIT 50", "execution_logs_at"),
 ];
+
+/// A statement of the store's with values for its parameters.
+fn with_values(statement: &str) -> String {
+    let values = [("$1", "7"), ("$2", "$NOW"), ("$3", "$NOW"), ("$4", "50")];
+    values.iter().fold(statement.to_owned(), |text, (name, value)| text.replace(name, value))
+}
 
 #[derive(QueryableByName)]
 struct SqlitePlan {
@@ -110,7 +118,7 @@ async fn sqlite_serves_each_list_from_its_index() {
     let mut connection = SqliteConnection::establish(path.to_str().unwrap()).unwrap();
     connection.batch_execute("PRAGMA query_only = ON").unwrap();
     for (statement, index) in SERVED {
-        let statement = statement
+        let statement = with_values(statement)
             .replace("$NOW", "1800000000000000")
             .replace("$UUID", "'x'")
             .replace("$CLAIM", "INDEXED BY task_executions_claim")
@@ -135,7 +143,7 @@ async fn postgres_serves_each_list_from_its_index() {
     let settings = "SET enable_seqscan = off; SET enable_sort = off; SET enable_bitmapscan = off";
     connection.batch_execute(settings).await.unwrap();
     for (statement, index) in SERVED {
-        let statement = statement
+        let statement = with_values(statement)
             .replace("$NOW", "now()")
             .replace("$CLAIM", "")
             .replace("$AVAILABLE", "")

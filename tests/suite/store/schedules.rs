@@ -27,7 +27,7 @@ pub(crate) async fn a_name_is_unique_until_its_schedule_is_deleted(bench: &Bench
     let first = bench.schedule("one").await;
     let again = bench.store.schedule_create(definition("one"), None, None).await;
     assert!(matches!(again, Err(StoreError::Duplicate { what: "name", .. })), "{again:?}");
-    bench.store.schedule_delete(first.id).await.unwrap();
+    bench.store.schedule_delete(first.id, None).await.unwrap();
     let second = bench.schedule("one").await;
     assert!(second.id > first.id, "ids are never used again");
 }
@@ -40,6 +40,7 @@ pub(crate) async fn an_edit_from_an_old_version_changes_nothing(bench: &Bench) {
     let change = |version| ScheduleChange {
         id: schedule.id,
         expected_version: version,
+        expected_next: schedule.next_run_at,
         definition: changed.clone(),
         next_run_at: None,
         ledger: Vec::new(),
@@ -74,7 +75,8 @@ pub(crate) async fn pausing_again_is_no_event(bench: &Bench) {
     assert!(bench.store.schedule_next_due().await.unwrap().is_none());
     bench.advance(5);
     let resumed = bench.store.schedule_set_enabled(schedule.id, true).await.unwrap();
-    assert_eq!((resumed.resumed_at, resumed.paused_at), (Some(bench.now()), None));
+    assert_eq!(resumed.resumed_at, Some(bench.now()));
+    assert_eq!(resumed.paused_at, paused.paused_at, "when the pause began is kept");
     assert_eq!(bench.store.schedule_get(schedule.id).await.unwrap(), resumed);
     assert_eq!(bench.event_types_after(before).await, ["schedule_paused", "schedule_resumed"]);
 }
@@ -235,7 +237,7 @@ pub(crate) async fn a_firing_from_an_old_plan_changes_nothing(bench: &Bench) {
     bench.store.schedule_set_enabled(schedule.id, false).await.unwrap();
     let result = bench.store.schedule_fire(vec![plan.clone()], None).await.unwrap();
     assert_eq!((result.stale.as_slice(), result.executions.len()), ([schedule.id].as_slice(), 0));
-    bench.store.schedule_delete(schedule.id).await.unwrap();
+    bench.store.schedule_delete(schedule.id, None).await.unwrap();
     let result = bench.store.schedule_fire(vec![plan], None).await.unwrap();
     assert_eq!(result.stale, [schedule.id]);
 }
@@ -248,7 +250,7 @@ pub(crate) async fn deleting_cancels_what_waits_and_keeps_history(bench: &Bench)
     let before = bench.last_event().await;
     let mut watch = bench.store.changes(Topic::Schedules);
     watch.mark_unchanged();
-    bench.store.schedule_delete(schedule.id).await.unwrap();
+    bench.store.schedule_delete(schedule.id, None).await.unwrap();
     assert!(watch.has_changed().unwrap());
     let types = bench.event_types_after(before).await;
     assert_eq!(types, ["execution_cancelled", "execution_cancelled", "schedule_deleted"]);
@@ -261,7 +263,7 @@ pub(crate) async fn deleting_cancels_what_waits_and_keeps_history(bench: &Bench)
     let ended = bench.finish(completed(running)).await;
     assert_eq!(ended.status, ExecutionStatus::Completed, "what runs ends by itself");
     assert!(matches!(
-        bench.store.schedule_delete(schedule.id).await,
+        bench.store.schedule_delete(schedule.id, None).await,
         Err(StoreError::NotFound { .. })
     ));
 }

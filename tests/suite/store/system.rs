@@ -162,13 +162,8 @@ pub(crate) async fn retention_deletes_what_is_past_its_time_alone(bench: &Bench)
     let decision = carillon::domain::error_record::RecoveryDecision::RetryAt(retry_at);
     batch[1] = failed(&made[1], decision);
     bench.store.execution_finish(batch).await.unwrap();
-    let line = LogRow {
-        execution_id: made[2].id,
-        line: 1,
-        at: bench.now() + chrono::Duration::days(300),
-        stream: "system".into(),
-        text: "x".into(),
-    };
+    let at = bench.now() + chrono::Duration::days(300);
+    let line = LogRow::new((made[2].id, 1), at, "system", "x");
     bench.store.log_append(vec![line]).await.unwrap();
     bench.advance(3_600);
     let mut keep = keep_nothing();

@@ -116,6 +116,25 @@ async fn progress_is_passed_on_and_its_file_is_gone_after() {
 }
 
 #[actix_rt::test]
+async fn a_secret_reaches_neither_result_nor_log_however_it_is_read() {
+    let bench = Bench::new();
+    let command = "printf 'a sup3rs'; sleep 0.2; echo \"3cret b\"; echo $API_TOKEN >&2; \
+                   head -c 700000 /dev/zero | tr '\\0' x; printf '%s' $API_TOKEN; \
+                   head -c 700000 /dev/zero | tr '\\0' x";
+    let config = json!({"command": command, "env": {"API_TOKEN": "sup3rs3cret"}});
+    let running = bench.start("shell_command", config);
+    let heard = running.heard.clone();
+    let outcome = running.outcome().await;
+    let result = outcome.result().unwrap();
+    assert!(result["stdout"].as_str().unwrap().starts_with("a *** b\nxxx"));
+    assert_eq!(result["stderr"], "***\n");
+    assert!(heard.has_line("a *** b"));
+    assert!(!result.to_string().contains("s3cret"));
+    assert!(heard.lines.lock().iter().all(|line| !line.text.contains("s3cret")));
+    assert_eq!(std::fs::read_dir(bench.path("output")).unwrap().count(), 0);
+}
+
+#[actix_rt::test]
 async fn ten_megabytes_are_drained_and_cut_visibly() {
     let bench = Bench::new();
     let command = "echo first; head -c 10000000 /dev/zero | tr '\\0' x; echo; printf '\\377last'";

@@ -23,7 +23,7 @@ use crate::clock::Clock;
 use crate::domain::task::Task;
 
 /// Large results that are in memory at once, on their way to the store.
-const LARGE_RESULTS: usize = 4;
+const LARGE_RESULTS: usize = 2;
 /// How long a large result waits for its turn.
 const LARGE_RESULT_WAIT: Duration = Duration::from_secs(30);
 

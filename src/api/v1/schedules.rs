@@ -98,7 +98,8 @@ pub(crate) async fn update(call: Call) -> Answer {
             return Err(StoreError::VersionConflict { expected, actual: stored.version }.into());
         }
         let stop = stop_window(&call).await?;
-        let change = plan_edit(&call, &stored, &patch, &stop)?;
+        let missed_until = store.ledger_last(id).await?;
+        let change = plan_edit(&call, &stored, &patch, Before { stop, missed_until })?;
         let ledger = change.ledger.clone();
         match store.schedule_update(change).await {
             Err(StoreError::WrongState { code: MOVED_MEANWHILE, .. })
@@ -117,12 +118,20 @@ pub(crate) async fn update(call: Call) -> Answer {
     Err(ApiError::internal("an edit ended without an answer"))
 }
 
+/// What an edit has to know of the time before it.
+struct Before {
+    /// When the scheduler did not fire.
+    stop: StopWindow,
+    /// The last instant in the ledger.
+    missed_until: Option<Timestamp>,
+}
+
 /// The edit that `patch` makes of the stored schedule.
 fn plan_edit(
     call: &Call,
     stored: &Schedule,
     patch: &Value,
-    stop: &StopWindow,
+    before: Before,
 ) -> Result<ScheduleChange, ApiError> {
     let old = &stored.definition;
     let whole = definition::merge(old, patch)?;
@@ -138,8 +147,9 @@ fn plan_edit(
     let mut next_run_at = None;
     if definition::changes_cadence(old, &definition) || runs_on {
         // What the old cadence had planned and not run will not run: it gets its outcome here.
-        settlement = settle(stored, stored_cadence(stored, &zone).as_ref(), now, stop);
-        let first = first_run(&definition, &cadence, now, settlement.last);
+        settlement = settle(stored, stored_cadence(stored, &zone).as_ref(), now, &before.stop);
+        let settled = settlement.last.max(before.missed_until);
+        let first = first_run(&definition, &cadence, now, settled);
         next_run_at = Some(Some(first.map_err(|fault| vec![fault])?));
     }
     Ok(ScheduleChange {

@@ -86,7 +86,8 @@ pub fn plan_schedule(
 pub struct Settlement {
     /// Planned instants up to now that will not run any more.
     pub ledger: Vec<LedgerRange>,
-    /// The last instant that has its outcome; a new cadence begins strictly after it.
+    /// The last instant that these ranges or an execution give an outcome; a new cadence begins
+    /// strictly after it (and after the last one of the ledger, which the store knows).
     pub last: Option<Timestamp>,
 }
 
@@ -119,12 +120,7 @@ pub fn settle(
     };
     let due = Due { cadence, next_run_at, end_at, left: None };
     let ledger = drop_until(due, now, &reasons);
-    // Instants before the start were never planned.
-    let begin =
-        schedule.definition.start_at.unwrap_or(schedule.created_at).max(schedule.created_at);
-    let before = next_run_at - chrono::Duration::microseconds(1);
-    let settled = cadence.last_at_or_before(before, begin);
-    let last = ledger.last().map(|range| range.to).or(settled);
+    let last = ledger.last().map(|range| range.to).max(schedule.last_run_at);
     Settlement { ledger, last }
 }
 

@@ -149,6 +149,14 @@ impl Store {
         run!(self, read, ledger::ledger_list(schedule_id, page))
     }
 
+    /// The last instant of the schedule in the ledger.
+    ///
+    /// # Errors
+    /// See [`StoreError`](crate::store::StoreError).
+    pub async fn ledger_last(&self, schedule_id: i64) -> StoreResult<Option<Timestamp>> {
+        run!(self, read, ledger::ledger_last(schedule_id))
+    }
+
     /// What became of a schedule's planned instants, in the order of time: executions of trigger
     /// `schedule`, and ledger ranges that touch the span.
     ///

@@ -11,6 +11,7 @@ use diesel_async::RunQueryDsl;
 
 use super::super::Db;
 use super::{Tx, page_of};
+use crate::clock::Timestamp;
 use crate::domain::execution::ExecutionStatus;
 use crate::domain::schedule::LedgerReason;
 use crate::store::models::LedgerRowRaw;
@@ -111,6 +112,17 @@ pub(crate) async fn ledger_outcomes(
         total: matching.min(TOTAL_CAP),
         total_capped: matching > TOTAL_CAP,
     })
+}
+
+pub(crate) async fn ledger_last(tx: &mut Tx, schedule_id: &i64) -> OpResult<Option<Timestamp>> {
+    let last: Option<Instant> = schedule_ledger::table
+        .filter(schedule_ledger::schedule_id.eq(*schedule_id))
+        .order(schedule_ledger::to_at.desc())
+        .select(schedule_ledger::to_at)
+        .first(tx.conn())
+        .await
+        .optional()?;
+    Ok(last.map(|at| at.0))
 }
 
 pub(crate) async fn ledger_list(

@@ -177,15 +177,13 @@ impl<'a> History<'a> {
         let next = self.schedule().await.next_run_at.unwrap();
         let until = now.max(next - Duration::seconds(1));
         let mut at = DateTime::from_timestamp(self.since.timestamp() + 1, 0).unwrap();
-        let mut last = now.max(self.since);
         while at <= until {
             if self.kind.has(self.anchor, at) {
                 self.planned.push(at);
-                last = last.max(at);
             }
             at += Duration::seconds(1);
         }
-        self.since = last;
+        self.since = self.planned.last().map_or(now, |last| now.max(*last));
     }
 
     async fn edit(&mut self, kind: Kind, turn: bool) {
@@ -197,7 +195,9 @@ impl<'a> History<'a> {
         changed.enabled ^= turn;
         let moved = Schedule { definition: changed.clone(), ..schedule.clone() };
         let now = self.bench.now();
-        let after = settled.last.map_or(now, |last| last.max(now));
+        let missed_until = self.bench.store.ledger_last(self.id).await.unwrap();
+        let last = settled.last.max(missed_until);
+        let after = last.map_or(now, |last| last.max(now));
         let change = ScheduleChange {
             id: self.id,
             expected_version: schedule.version,

@@ -39,7 +39,7 @@ const STREAM_BATCH_COST: usize = 128 * 1024;
 /// Lines past the heads of all streams together that are stored a second, by cost.
 const TAILS_COST_A_SECOND: f64 = 256.0 * 1024.0;
 /// What a batch may hold, by cost.
-const BATCH_COST: usize = 1024 * 1024;
+const BATCH_COST: usize = 512 * 1024;
 /// Bytes of all streams that may wait before each keeps only a few.
 const WAITING_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// How long the writer waits after the store refused a batch.

@@ -80,6 +80,8 @@ impl Capture<'_> {
                     let shown = masker.push(&chunk);
                     kept.push(&shown);
                     cutter.push(&shown, &mut |bytes, limit| self.tell(bytes, limit, false));
+                    // A pipe that is never empty must not keep the thread from other tasks.
+                    tokio::task::yield_now().await;
                 }
             }
         }

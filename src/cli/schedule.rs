@@ -229,19 +229,13 @@ impl Verb {
                 Ok(Answer::new(answer, text))
             }
             Self::Ledger { schedule, from, to, limit, offset } => {
-                let id = find(client, &schedule).await?;
-                let path = with_query(
-                    &format!("{ROUTE}/{id}/ledger"),
-                    &[
-                        ("from", from),
-                        ("to", to),
-                        ("limit", limit.map(|limit| limit.to_string())),
-                        ("offset", offset.map(|offset| offset.to_string())),
-                    ],
-                );
-                let answer = client.get(&path).await?;
-                let text = ledger(&answer);
-                Ok(Answer::new(answer, text))
+                let page = [
+                    ("from", from),
+                    ("to", to),
+                    ("limit", limit.map(|limit| limit.to_string())),
+                    ("offset", offset.map(|offset| offset.to_string())),
+                ];
+                show_ledger(client, &schedule, &page).await
             }
             Self::Pause { schedule } => toggle(client, &schedule, "pause").await,
             Self::Resume { schedule } => toggle(client, &schedule, "resume").await,
@@ -295,6 +289,17 @@ const OUTCOMES: &[(&str, &str)] = &[
     ("EXECUTION", "id"),
     ("WHY", "explanation"),
 ];
+
+async fn show_ledger(
+    client: &Client,
+    schedule: &str,
+    page: &[(&str, Option<String>)],
+) -> Result<Answer, ClientError> {
+    let id = find(client, schedule).await?;
+    let answer = client.get(&with_query(&format!("{ROUTE}/{id}/ledger"), page)).await?;
+    let text = ledger(&answer);
+    Ok(Answer::new(answer, text))
+}
 
 /// The outcomes, and what is not decided yet.
 fn ledger(answer: &Value) -> String {

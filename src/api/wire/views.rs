@@ -217,8 +217,8 @@ pub(crate) fn describe_gap(gap: Dropped) -> String {
     let bytes = gap.bytes as f64;
     let size = match gap.bytes {
         ..1_000 => format!("{} bytes", gap.bytes),
-        ..1_000_000 => format!("{:.1} kB", bytes / 1e3),
-        ..1_000_000_000 => format!("{:.1} MB", bytes / 1e6),
+        1_000..1_000_000 => format!("{:.1} kB", bytes / 1e3),
+        1_000_000..1_000_000_000 => format!("{:.1} MB", bytes / 1e6),
         _ => format!("{:.1} GB", bytes / 1e9),
     };
     let lines = if gap.lines == 1 { "1 line".to_owned() } else { format!("{} lines", gap.lines) };

@@ -143,7 +143,10 @@ impl<'a> History<'a> {
 
     /// What the scheduler does when it looks.
     async fn fire(&self) {
-        while self.stop.running {
+        if !self.stop.running {
+            return;
+        }
+        loop {
             let schedule = self.schedule().await;
             let now = self.bench.now();
             let due = schedule.next_run_at.is_some_and(|next| next <= now);

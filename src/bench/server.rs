@@ -52,7 +52,7 @@ pub(super) async fn make_room(plan: &Plan) -> Result<(), String> {
             });
         }
         for schedule in schedules.items {
-            store.schedule_delete(schedule.id).await.map_err(text)?;
+            store.schedule_delete(schedule.id, None).await.map_err(text)?;
         }
     };
     store.close().await;

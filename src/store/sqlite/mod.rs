@@ -3,7 +3,8 @@
 //! Writing operations queue for the writer. It takes all that wait, runs each in a savepoint inside
 //! one transaction, appends the events of all, commits once (`synchronous=FULL`: the answer comes
 //! after the disk has it) and then answers all. An idle writer starts at once. A caller that goes
-//! away changes nothing for the writer: the operation is whole or not at all.
+//! away changes nothing for the writer: the operation is whole or not at all. A close folds the
+//! write-ahead log into the file, so that a copy of the file alone is a backup.
 
 mod connection;
 mod errors;
@@ -17,6 +18,7 @@ mod writer;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use diesel::SqliteConnection;
@@ -71,7 +73,14 @@ pub(crate) struct SqliteStore {
     acquire: Duration,
     writes: Mutex<Option<mpsc::Sender<Box<dyn WriteJob>>>>,
     reads: Mutex<Option<mpsc::Sender<Box<dyn ReadJob>>>>,
-    threads: Mutex<Vec<std::thread::JoinHandle<()>>>,
+    threads: Mutex<Threads>,
+}
+
+/// The threads, in the order in which they end.
+#[derive(Default)]
+struct Threads {
+    readers: Vec<JoinHandle<()>>,
+    writer: Option<JoinHandle<()>>,
 }
 
 impl SqliteStore {
@@ -96,18 +105,18 @@ impl SqliteStore {
 
         let (writes, write_jobs) = mpsc::channel(QUEUE_MAX);
         let (reads, read_jobs) = mpsc::channel(QUEUE_MAX);
-        let mut threads =
-            vec![writer::spawn(writer, write_jobs, clock.clone(), Arc::clone(shared), lock)?];
+        let writer = writer::spawn(writer, write_jobs, clock.clone(), Arc::clone(shared), lock)?;
         let read_jobs = Arc::new(Mutex::new(read_jobs));
-        for connection in readers {
-            threads.push(reader::spawn(connection, Arc::clone(&read_jobs), clock.clone())?);
-        }
+        let readers = readers
+            .into_iter()
+            .map(|connection| reader::spawn(connection, Arc::clone(&read_jobs), clock.clone()))
+            .collect::<StoreResult<Vec<_>>>()?;
         Ok(Self {
             path,
             acquire,
             writes: Mutex::new(Some(writes)),
             reads: Mutex::new(Some(reads)),
-            threads: Mutex::new(threads),
+            threads: Mutex::new(Threads { readers, writer: Some(writer) }),
         })
     }
 
@@ -144,21 +153,28 @@ impl SqliteStore {
         }
     }
 
-    /// Ends the threads after what is queued, and with them the lock.
+    /// Ends the threads after what is queued, and with them the lock. The readers go first: while
+    /// one of them looks at the write-ahead log, the writer cannot fold all of it into the file.
     pub(crate) async fn close(&self) {
-        drop(self.writes.lock().take());
         drop(self.reads.lock().take());
         let threads = std::mem::take(&mut *self.threads.lock());
-        let joined = tokio::task::spawn_blocking(move || {
-            for thread in threads {
-                if thread.join().is_err() {
-                    tracing::error!("a store thread panicked");
-                }
+        join(&self.path, threads.readers).await;
+        drop(self.writes.lock().take());
+        join(&self.path, threads.writer.into_iter().collect()).await;
+    }
+}
+
+/// Waits for the end of threads without holding up the caller's.
+async fn join(path: &Path, threads: Vec<JoinHandle<()>>) {
+    let joined = tokio::task::spawn_blocking(move || {
+        for thread in threads {
+            if thread.join().is_err() {
+                tracing::error!("a store thread panicked");
             }
-        });
-        if joined.await.is_err() {
-            tracing::error!(path = %self.path.display(), "closing the store was interrupted");
         }
+    });
+    if joined.await.is_err() {
+        tracing::error!(path = %path.display(), "closing the store was interrupted");
     }
 }
 

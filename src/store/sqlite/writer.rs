@@ -8,7 +8,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::thread::{Builder, JoinHandle};
 
-use diesel_async::SimpleAsyncConnection;
+use diesel::QueryableByName;
+use diesel::sql_types::Integer;
+use diesel_async::{RunQueryDsl, SimpleAsyncConnection};
 use futures_util::FutureExt;
 use tokio::sync::{mpsc, oneshot};
 
@@ -111,10 +113,17 @@ pub(super) fn spawn(
                 }
                 writer.run_group(&mut group);
             }
+            writer.fold_log();
             drop(writer);
             drop(lock);
         })
         .map_err(|error| StoreError::Internal(format!("cannot start the writer: {error}")))
+}
+
+#[derive(QueryableByName)]
+struct FoldRow {
+    #[diesel(sql_type = Integer)]
+    busy: i32,
 }
 
 struct Writer {
@@ -127,6 +136,20 @@ impl Writer {
         match self.tx.conn().batch_execute(statement).now_or_never() {
             Some(result) => Ok(result?),
             None => Err(OpError::Rule(StoreError::Internal("a statement waited".into()))),
+        }
+    }
+
+    /// Brings all of the write-ahead log into the file and empties it. What cannot be folded now is
+    /// not lost: the next open finds it in the log.
+    fn fold_log(&mut self) {
+        let folding = diesel::sql_query("PRAGMA wal_checkpoint(TRUNCATE)")
+            .get_result::<FoldRow>(self.tx.conn())
+            .now_or_never();
+        match folding {
+            Some(Ok(row)) if row.busy == 0 => {}
+            Some(Ok(_)) => tracing::warn!("another process reads the file: copy its -wal file too"),
+            Some(Err(error)) => tracing::warn!(%error, "the write-ahead log was not folded in"),
+            None => tracing::warn!("folding in the write-ahead log waited"),
         }
     }
 

@@ -17,8 +17,7 @@ mod transient;
 use std::sync::Arc;
 use std::time::Duration;
 
-use actix::{Actor, ActorFutureExt, AsyncContext, Context, Handler, Message, WrapFuture};
-use tokio::sync::Notify;
+use actix::{Actor, ActorFutureExt, AsyncContext, Context, Handler, WrapFuture};
 
 pub use feed::Feed;
 pub(crate) use frame::event_text;
@@ -30,6 +29,7 @@ pub use transient::{
 };
 
 use crate::clock::Clock;
+use crate::runtime::wake::{Wake, Waker};
 use crate::store::StoreResult;
 use crate::telemetry::names;
 
@@ -56,21 +56,13 @@ impl Default for HubSettings {
     }
 }
 
-/// Look at the log now.
-#[derive(Clone, Copy, Debug)]
-pub struct Wake;
-
-impl Message for Wake {
-    type Result = ();
-}
-
 /// Tails the log.
 pub struct EventHub {
     feed: Arc<Feed>,
     clock: Clock,
     settings: HubSettings,
     on_pass: OnPass,
-    woken: Arc<Notify>,
+    waker: Waker,
 }
 
 impl std::fmt::Debug for EventHub {
@@ -83,7 +75,7 @@ impl EventHub {
     /// A hub that fills `feed`.
     #[must_use]
     pub fn new(feed: Arc<Feed>, clock: Clock, settings: HubSettings, on_pass: OnPass) -> Self {
-        Self { feed, clock, settings, on_pass, woken: Arc::default() }
+        Self { feed, clock, settings, on_pass, waker: Waker::default() }
     }
 
     /// One look at the log: everything that follows, in batches.
@@ -119,7 +111,7 @@ impl Actor for EventHub {
 
     fn started(&mut self, context: &mut Self::Context) {
         let (feed, clock, settings) = (Arc::clone(&self.feed), self.clock.clone(), self.settings);
-        let (on_pass, woken) = (Arc::clone(&self.on_pass), Arc::clone(&self.woken));
+        let (on_pass, waker) = (Arc::clone(&self.on_pass), self.waker.clone());
         let tail = async move {
             let mut changes = feed.source().changes();
             loop {
@@ -134,7 +126,7 @@ impl Actor for EventHub {
                 }
                 tokio::select! {
                     Ok(()) = changes.changed() => {}
-                    () = woken.notified() => {}
+                    () = waker.woken() => {}
                     () = tokio::time::sleep(settings.interval) => {}
                 }
             }
@@ -146,7 +138,7 @@ impl Actor for EventHub {
 impl Handler<Wake> for EventHub {
     type Result = ();
 
-    fn handle(&mut self, _message: Wake, _context: &mut Self::Context) {
-        self.woken.notify_one();
+    fn handle(&mut self, _: Wake, _: &mut Self::Context) {
+        self.waker.wake();
     }
 }

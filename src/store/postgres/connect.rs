@@ -28,8 +28,15 @@ use crate::store::{StoreError, StoreOptions, StoreResult};
 const CONNECT_MAX: Duration = Duration::from_secs(5);
 /// How long sent bytes may go unacknowledged.
 const SILENCE_MAX: Duration = Duration::from_secs(10);
+/// How long a connection may be idle before the system asks whether the other side is there.
+const IDLE_MAX: Duration = Duration::from_secs(30);
 /// Notifications that may wait for the listener.
 const NOTIFICATIONS_MAX: usize = 256;
+
+/// Asks for messages as they stand in the server's source, because some states are told apart by
+/// them (see `errors`). Only a superuser, or a role that was given the right, may ask.
+const PLAIN_MESSAGES: &str = "DO $$ BEGIN PERFORM set_config('lc_messages', 'C', false); \
+    EXCEPTION WHEN insufficient_privilege THEN NULL; END $$";
 
 /// Where to connect to, read from the URL once.
 #[derive(Clone)]
@@ -67,6 +74,7 @@ impl Target {
         };
         config.ssl_mode(if is_local { SslMode::Disable } else { ssl_mode });
         config.connect_timeout(CONNECT_MAX).tcp_user_timeout(SILENCE_MAX);
+        config.keepalives_idle(IDLE_MAX).keepalives_interval(SILENCE_MAX).keepalives_retries(3);
         if config.get_application_name().is_none() {
             config.application_name("carillon");
         }
@@ -81,7 +89,8 @@ impl Target {
         };
         connection
             .batch_execute(&format!(
-                "SET statement_timeout = {}; SET idle_in_transaction_session_timeout = 2000",
+                "SET statement_timeout = {}; SET idle_in_transaction_session_timeout = 2000; \
+                 {PLAIN_MESSAGES}",
                 STATEMENT_MAX.as_millis()
             ))
             .await

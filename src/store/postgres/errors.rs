@@ -23,9 +23,13 @@ pub(super) fn store_error(name: &'static str, error: OpError) -> StoreError {
     }
 }
 
-/// Words of the server and the client for a state that passes: a restart, a lost connection, a
-/// server that is full or read-only, a statement that took too long.
-const PASSING: [&str; 14] = [
+/// Words of the server for a state that passes: a restart, a lost connection, a server that is
+/// full, a statement that took too long or was cancelled.
+///
+/// The query layer keeps eight kinds of error apart and throws the rest of the SQLSTATE away, so
+/// for these the message is all there is. It is in English because every connection asks for
+/// that (`PLAIN_MESSAGES`), and a start warns where it may not.
+const PASSING: [&str; 15] = [
     "connection closed",
     "error communicating with the server",
     "terminating connection",
@@ -33,6 +37,7 @@ const PASSING: [&str; 14] = [
     "too many clients",
     "remaining connection slots",
     "statement timeout",
+    "canceling statement",
     "idle-in-transaction timeout",
     "read-only transaction",
     "No space left on device",

@@ -3,14 +3,15 @@
 //! Each operation is a task of that runtime, so that a caller who goes away never ends a
 //! transaction half way: it commits or rolls back, and its connection goes back to the pool
 //! whole. Serialization failures and deadlocks run the operation again from the start. What the
-//! database cannot answer for now is `Unavailable`; broken connections are thrown away when they
-//! are handed out.
+//! database cannot answer for now is `Unavailable`, within a second also when it says nothing at
+//! all ([`pulse`]); broken connections are thrown away when they are handed out.
 
 mod connect;
 mod errors;
 pub(crate) mod hot;
 mod migrate;
 mod notify;
+mod pulse;
 #[expect(clippy::duplicate_mod, reason = "compiled once per back end on purpose")]
 #[path = "../queries/mod.rs"]
 pub(crate) mod queries;
@@ -35,6 +36,7 @@ use crate::store::shared::Shared;
 use crate::store::{StoreError, StoreOptions, StoreResult};
 use connect::Target;
 use notify::Notifier;
+use pulse::Pulse;
 use queries::{Op, Tx, events};
 
 /// The back end's diesel type.
@@ -85,6 +87,7 @@ struct Core {
     clock: Clock,
     shared: Arc<Shared>,
     notifier: Notifier,
+    pulse: Arc<Pulse>,
 }
 
 impl PostgresStore {
@@ -107,13 +110,15 @@ impl PostgresStore {
         let migrating = handle.spawn(migrate::run(target.clone()));
         migrating.await.map_err(|error| StoreError::Internal(error.to_string()))??;
         let pool = connect::pool(target.clone(), options)?;
-        let notifier = Notifier::start(&handle, pool.clone(), target, Arc::clone(shared));
+        let pulse = Arc::new(Pulse::new(options.acquire));
+        let notifier = Notifier::start(&handle, &pool, &target, shared, &pulse);
         let core = Core {
             pool,
             acquire: options.acquire,
             clock: clock.clone(),
             shared: Arc::clone(shared),
             notifier,
+            pulse,
         };
         Ok(Self { core: Arc::new(core), runtime: Mutex::new(held.keep()) })
     }
@@ -214,6 +219,18 @@ impl Drop for RuntimeGuard {
     }
 }
 
+/// Gives up the connection of an operation whose server fell silent: an answer that comes late must
+/// not meet another question.
+fn silent(tx: &mut Tx) -> StoreError {
+    give_up(tx.conn());
+    StoreError::Unavailable("the server does not answer".into())
+}
+
+/// Marks a connection, so that the pool throws it away.
+fn give_up(connection: &mut Conn) {
+    Manager::transaction_manager_status_mut(connection).set_in_error();
+}
+
 impl Core {
     async fn acquire(&self) -> StoreResult<Tx> {
         match timeout(self.acquire, self.pool.get()).await {
@@ -227,7 +244,10 @@ impl Core {
         let mut run = 1;
         loop {
             let mut tx = self.acquire().await?;
-            match op(&mut tx).await {
+            let Some(outcome) = self.pulse.watch_over(op(&mut tx)).await else {
+                return Err(silent(&mut tx));
+            };
+            match outcome {
                 Ok(value) => return Ok(value),
                 Err(error) if run < RUNS_MAX && errors::may_run_again(&error) => run += 1,
                 Err(error) => return Err(errors::store_error(name, error)),
@@ -239,7 +259,11 @@ impl Core {
         let mut run = 1;
         loop {
             let mut tx = self.acquire().await?;
-            match self.transaction(name, op, &mut tx).await {
+            let work = self.transaction(name, op, &mut tx);
+            let Some(outcome) = self.pulse.watch_over(work).await else {
+                return Err(silent(&mut tx));
+            };
+            match outcome {
                 Ok(value) => {
                     let topics = tx.effects.topics;
                     drop(tx);

@@ -17,6 +17,7 @@ use tokio::sync::{Notify, watch};
 use uuid::Uuid;
 
 use super::connect::Target;
+use super::pulse::Pulse;
 use crate::store::op::TopicSet;
 use crate::store::shared::Shared;
 
@@ -43,17 +44,21 @@ impl Notifier {
     /// Starts both tasks on the store's runtime.
     pub(super) fn start(
         handle: &Handle,
-        pool: Pool<AsyncPgConnection>,
-        target: Target,
-        shared: Arc<Shared>,
+        pool: &Pool<AsyncPgConnection>,
+        target: &Target,
+        shared: &Arc<Shared>,
+        pulse: &Arc<Pulse>,
     ) -> Self {
         let waiting = Arc::new(Waiting::default());
         let (stopped, stop) = watch::channel(false);
         // Marks our own notifications, which we need not hear.
         let mark = Uuid::new_v4().simple().to_string();
-        let telling = tell_others(Arc::clone(&waiting), pool, mark.clone());
-        let hearing = hear_others(target, shared, mark);
-        for task in [telling.boxed(), hearing.boxed()] {
+        let telling =
+            tell_others(Arc::clone(&waiting), pool.clone(), mark.clone(), Arc::clone(pulse));
+        let hearing = hear_others(target.clone(), Arc::clone(shared), mark, pulse.fallen());
+        let (asking, target, pool) = (Arc::clone(pulse), target.clone(), pool.clone());
+        let asking = async move { asking.beat(target, pool).await };
+        for task in [telling.boxed(), hearing.boxed(), asking.boxed()] {
             let mut stop = stop.clone();
             handle.spawn(async move {
                 tokio::select! {
@@ -79,14 +84,19 @@ impl Notifier {
     }
 }
 
-async fn tell_others(waiting: Arc<Waiting>, pool: Pool<AsyncPgConnection>, mark: String) {
+async fn tell_others(
+    waiting: Arc<Waiting>,
+    pool: Pool<AsyncPgConnection>,
+    mark: String,
+    pulse: Arc<Pulse>,
+) {
     loop {
         waiting.wake.notified().await;
         let topics = TopicSet::from_bits(waiting.topics.swap(0, Ordering::AcqRel));
         if topics.is_empty() {
             continue;
         }
-        if notify(&pool, format!("{mark}:{}", topics.letters())).await.is_none() {
+        if notify(&pool, &pulse, format!("{mark}:{}", topics.letters())).await.is_none() {
             waiting.topics.fetch_or(topics.bits(), Ordering::AcqRel);
             waiting.wake.notify_one();
             tokio::time::sleep(RECONNECT.0).await;
@@ -95,18 +105,27 @@ async fn tell_others(waiting: Arc<Waiting>, pool: Pool<AsyncPgConnection>, mark:
     }
 }
 
-async fn notify(pool: &Pool<AsyncPgConnection>, payload: String) -> Option<()> {
-    let mut connection = pool.get().await.ok()?;
-    diesel::sql_query("SELECT pg_notify($1, $2)")
+async fn notify(pool: &Pool<AsyncPgConnection>, pulse: &Pulse, payload: String) -> Option<()> {
+    let mut connection = pulse.watch_over(pool.get()).await?.ok()?;
+    let telling = diesel::sql_query("SELECT pg_notify($1, $2)")
         .bind::<Text, _>(CHANNEL)
         .bind::<Text, _>(payload)
-        .execute(&mut connection)
-        .await
-        .ok()?;
-    Some(())
+        .execute(&mut connection);
+    match pulse.watch_over(telling).await {
+        Some(told) => told.ok().map(drop),
+        None => {
+            super::give_up(&mut connection);
+            None
+        }
+    }
 }
 
-async fn hear_others(target: Target, shared: Arc<Shared>, mark: String) {
+async fn hear_others(
+    target: Target,
+    shared: Arc<Shared>,
+    mark: String,
+    mut fallen: watch::Receiver<u64>,
+) {
     let mut delay = RECONNECT.0;
     loop {
         if let Ok((client, mut heard)) = target.listen().await
@@ -114,7 +133,14 @@ async fn hear_others(target: Target, shared: Arc<Shared>, mark: String) {
         {
             delay = RECONNECT.0;
             shared.changes.bump(TopicSet::ALL);
-            while let Some(payload) = heard.recv().await {
+            fallen.mark_unchanged();
+            loop {
+                let payload = tokio::select! {
+                    payload = heard.recv() => payload,
+                    // A connection that only listens would never notice.
+                    _ = fallen.changed() => None,
+                };
+                let Some(payload) = payload else { break };
                 match payload.split_once(':') {
                     Some((from, _)) if from == mark => {}
                     Some((_, letters)) => shared.changes.bump(TopicSet::of_letters(letters)),

@@ -5,13 +5,15 @@
 //! move it by hand, so that no test waits for real time to pass.
 //!
 //! Delays that are not about a planned instant (timeouts, back-off inside one process) use
-//! tokio's monotonic timers instead: a stepped wall clock must not stretch them.
+//! tokio's monotonic timers instead: a stepped wall clock must not stretch them. Spans that are
+//! written down as instants (a lease) go by [`Clock::steady`], which no step moves.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use chrono::{SubsecRound, Utc};
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 pub use crate::domain::Timestamp;
 
@@ -27,7 +29,14 @@ pub struct Clock {
 #[derive(Clone, Debug)]
 enum Source {
     System,
-    Manual(Arc<watch::Sender<Timestamp>>),
+    Manual(Arc<watch::Sender<Hands>>),
+}
+
+/// What a manual clock shows.
+#[derive(Clone, Copy, Debug)]
+struct Hands {
+    wall: Timestamp,
+    steady: Timestamp,
 }
 
 impl Clock {
@@ -40,7 +49,7 @@ impl Clock {
     /// A clock that stands at `start` until [`Clock::advance`] or [`Clock::set`] moves it.
     #[must_use]
     pub fn manual(start: Timestamp) -> Self {
-        let (sender, _) = watch::channel(start);
+        let (sender, _) = watch::channel(Hands { wall: start, steady: start });
         Self { source: Source::Manual(Arc::new(sender)) }
     }
 
@@ -50,7 +59,22 @@ impl Clock {
         match &self.source {
             #[expect(clippy::disallowed_methods, reason = "the one place that reads the time")]
             Source::System => Utc::now().trunc_subsecs(6),
-            Source::Manual(sender) => *sender.borrow(),
+            Source::Manual(sender) => sender.borrow().wall,
+        }
+    }
+
+    /// An instant that goes on with time and never jumps: where the wall clock stood when the
+    /// process first asked, plus the time since. Only good to compare with others of its kind.
+    #[must_use]
+    pub fn steady(&self) -> Timestamp {
+        static ORIGIN: OnceLock<(Timestamp, Instant)> = OnceLock::new();
+        match &self.source {
+            Source::System => {
+                let (wall, at) = ORIGIN.get_or_init(|| (self.now(), Instant::now()));
+                let since = chrono::Duration::from_std(at.elapsed()).unwrap_or_default();
+                (*wall + since).trunc_subsecs(6)
+            }
+            Source::Manual(sender) => sender.borrow().steady,
         }
     }
 
@@ -74,7 +98,7 @@ impl Clock {
             Source::Manual(sender) => {
                 let mut seen = sender.subscribe();
                 // The sender lives in `self`, so the wait ends only by time passing.
-                drop(seen.wait_for(|now| *now >= instant).await);
+                drop(seen.wait_for(|hands| hands.wall >= instant).await);
             }
         }
     }
@@ -90,14 +114,18 @@ impl Clock {
     pub fn advance(&self, by: Duration) {
         if let Source::Manual(sender) = &self.source {
             let by = chrono::Duration::from_std(by).unwrap_or(chrono::Duration::MAX);
-            sender.send_modify(|now| *now = now.checked_add_signed(by).unwrap_or(*now));
+            sender.send_modify(|hands| {
+                hands.wall = hands.wall.checked_add_signed(by).unwrap_or(hands.wall);
+                hands.steady = hands.steady.checked_add_signed(by).unwrap_or(hands.steady);
+            });
         }
     }
 
-    /// Sets a manual clock, backwards too; does nothing to the system clock.
+    /// Sets a manual clock, backwards too, as a step of the machine's clock would: no time passes.
+    /// Does nothing to the system clock.
     pub fn set(&self, instant: Timestamp) {
         if let Source::Manual(sender) = &self.source {
-            sender.send_replace(instant);
+            sender.send_modify(|hands| hands.wall = instant);
         }
     }
 }
@@ -122,6 +150,19 @@ mod tests {
         clock.advance(Duration::from_secs(1));
         slept.await.unwrap();
         assert_eq!(clock.now(), start() + chrono::Duration::seconds(60));
+    }
+
+    #[test]
+    fn a_step_moves_the_wall_clock_and_not_the_steady_one() {
+        let clock = Clock::manual(start());
+        clock.set(start() - chrono::Duration::days(1));
+        assert_eq!(clock.steady(), start());
+        clock.advance(Duration::from_secs(5));
+        assert_eq!(clock.steady(), start() + chrono::Duration::seconds(5));
+        assert_eq!(clock.now(), clock.steady() - chrono::Duration::days(1));
+        let system = Clock::system();
+        let first = system.steady();
+        assert!(system.steady() >= first);
     }
 
     #[tokio::test]

@@ -10,19 +10,17 @@ use actix_web::http::StatusCode;
 use actix_web::http::header::{ETAG, HeaderMap, LOCATION};
 use bytes::Bytes;
 use serde_json::Value;
-use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
 use crate::api::auth::Principal;
 use crate::api::error::{Answer, ApiError};
+use crate::api::once::OnceKey;
 use crate::api::state::ApiState;
 use crate::api::wire::body::find_nul;
 use crate::api::wire::query::Query;
+use crate::api::wire::views;
 use crate::store::{ExecutionKey, Idempotency, StoredAnswer};
 use crate::telemetry::{RequestId, TraceParent};
-
-/// Longest `Idempotency-Key`.
-const IDEMPOTENCY_KEY_MAX: usize = 255;
 
 /// The ids that follow a request.
 #[derive(Clone, Debug)]
@@ -133,24 +131,18 @@ impl Call {
         })
     }
 
-    /// What makes this creating request happen at most once, if the client gave a key.
+    /// What makes this creating request happen at most once, if the client gave a key. `render`
+    /// makes the answer to keep; true when the thing was there before.
     pub(crate) fn idempotency<T>(
         &self,
-        render: impl Fn(&T) -> StoredAnswer + Send + Sync + 'static,
+        render: impl Fn(&T, bool) -> StoredAnswer + Send + Sync + 'static,
     ) -> Result<Option<Idempotency<T>>, ApiError> {
-        let Some(header) = self.headers.get("idempotency-key") else { return Ok(None) };
-        let key = header.to_str().unwrap_or_default();
-        let is_plain = key.bytes().all(|byte| byte.is_ascii_graphic() || byte == b' ');
-        if key.is_empty() || key.len() > IDEMPOTENCY_KEY_MAX || !is_plain {
-            let message = format!("give 1 to {IDEMPOTENCY_KEY_MAX} printable ASCII characters");
-            return Err(ApiError::invalid_field("Idempotency-Key", "invalid_value", message));
-        }
-        let owner = self.principal()?.key_id;
-        let path: Vec<&str> = self.params.values().map(String::as_str).collect();
-        let key = format!("{}|{}|{owner}|{key}", self.route, path.join(","));
-        let body_hash =
-            Sha256::digest(&self.body).iter().map(|byte| format!("{byte:02x}")).collect();
-        Ok(Some(Idempotency { key, body_hash, render: Box::new(render) }))
+        let once = OnceKey::of(self)?;
+        Ok(once.map(|OnceKey { key, body_hash }| Idempotency {
+            key,
+            body_hash,
+            render: Box::new(render),
+        }))
     }
 }
 
@@ -187,13 +179,21 @@ pub(crate) fn versioned(body: &Value, version: i64) -> Answer {
         .body(body.to_string()))
 }
 
-/// The first answer of an idempotency key, again.
+/// The first answer of an idempotency key, again. What was created has a path of its own.
 pub(crate) fn replayed(answer: StoredAnswer) -> Answer {
     let status = StatusCode::from_u16(answer.status).map_err(ApiError::internal)?;
-    Ok(HttpResponse::build(status)
-        .insert_header(("Idempotency-Replayed", "true"))
-        .content_type("application/json")
-        .body(answer.body))
+    let mut builder = HttpResponse::build(status);
+    builder.insert_header(("Idempotency-Replayed", "true")).content_type("application/json");
+    if status == StatusCode::CREATED {
+        let body: Value = serde_json::from_str(&answer.body).map_err(ApiError::internal)?;
+        if let Some(id) = body.get("id").and_then(Value::as_i64) {
+            builder.insert_header((LOCATION, views::schedule_path(id)));
+        }
+        if let Some(version) = body.get("version").and_then(Value::as_i64) {
+            builder.insert_header((ETAG, etag(version)));
+        }
+    }
+    Ok(builder.body(answer.body))
 }
 
 fn etag(version: i64) -> String {

@@ -11,6 +11,7 @@ mod admin;
 pub mod auth;
 mod call;
 pub mod error;
+mod once;
 pub mod routes;
 mod serve;
 mod socket;

@@ -30,7 +30,9 @@ pub enum Effect {
     Read,
     /// Changes something; refused while the server stops.
     Write,
-    /// Makes work; refused from the moment the server drains.
+    /// Creates something that is no work; likewise. Takes an `Idempotency-Key`.
+    Make,
+    /// Makes work; refused from the moment the server drains. Takes an `Idempotency-Key`.
     Work,
 }
 
@@ -107,7 +109,7 @@ routes! {
     V1    DELETE "/session"                                VIEWER   Read  v1::session::close;
 
     V1    GET    "/scheduler/schedules"                    VIEWER   Read  v1::schedules::list;
-    V1    POST   "/scheduler/schedules"                    OPERATOR Write v1::schedules::create;
+    V1    POST   "/scheduler/schedules"                    OPERATOR Make  v1::schedules::create;
     V1    POST   "/scheduler/schedules/preview"            VIEWER   Read  v1::schedules::preview;
     V1    GET    "/scheduler/schedules/{id}"               VIEWER   Read  v1::schedules::show;
     V1    PUT    "/scheduler/schedules/{id}"               OPERATOR Write v1::schedules::update;

@@ -2,8 +2,9 @@
 //!
 //! [`around`] wraps every answer of the server, the live sessions' too: ids, `Host`, `Origin`,
 //! start-up, headers, log. [`dispatch`] is what each path of the route table runs: method, key,
-//! role, drain, body, handler. A handler runs to its end even when the client hangs up: what was
-//! begun (a claimed slot, a commit) is never left half done, and a panic becomes a 500.
+//! role, drain, body, `Idempotency-Key`, handler. A handler runs to its end even when the client
+//! hangs up: what was begun (a claimed slot, a commit) is never left half done, and a panic becomes
+//! a 500.
 
 use std::time::Duration;
 
@@ -19,8 +20,9 @@ use tokio::time::Instant;
 use tracing::Instrument;
 
 use crate::api::auth::{Principal, check_host, check_origin};
-use crate::api::call::{Call, RequestContext};
+use crate::api::call::{Call, RequestContext, replayed};
 use crate::api::error::{Answer, ApiError};
+use crate::api::once::OnceKey;
 use crate::api::routes::{Access, Base, Effect, ROUTES, Route};
 use crate::api::state::ApiState;
 use crate::domain::key::Role;
@@ -209,8 +211,32 @@ async fn dispatch(
         body,
         request,
     };
-    let work = actix_web::rt::spawn((route.handler)(call).in_current_span());
+    let turn = match once_key(route, &call)? {
+        None => None,
+        Some(key) => {
+            let turn = state.under_way().enter(&key)?;
+            if let Some(answer) = state.store().answer_find(key.key, key.body_hash).await? {
+                return replayed(answer);
+            }
+            Some(turn)
+        }
+    };
+    let handler = (route.handler)(call);
+    let work = async move {
+        let answer = handler.await;
+        drop(turn);
+        answer
+    };
+    let work = actix_web::rt::spawn(work.in_current_span());
     work.await.unwrap_or_else(|error| Err(ApiError::internal(error)))
+}
+
+/// The `Idempotency-Key`, on routes that create.
+fn once_key(route: &Route, call: &Call) -> Result<Option<OnceKey>, ApiError> {
+    match route.effect {
+        Effect::Make | Effect::Work => OnceKey::of(call),
+        Effect::Read | Effect::Write => Ok(None),
+    }
 }
 
 fn allowed(routes: &[&Route]) -> String {
@@ -254,7 +280,7 @@ fn check_phase(effect: Effect, phase: Phase) -> Result<(), ApiError> {
         (Effect::Work, Phase::Draining) => {
             Err(ApiError::unavailable("draining", "the server takes no new work"))
         }
-        (Effect::Work | Effect::Write, Phase::Stopping) => {
+        (Effect::Work | Effect::Make | Effect::Write, Phase::Stopping) => {
             Err(ApiError::unavailable("stopping", "the server is stopping"))
         }
         _ => Ok(()),

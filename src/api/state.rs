@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::api::auth::Authority;
+use crate::api::once::UnderWay;
 use crate::clock::Clock;
 use crate::config::Settings;
 use crate::runtime::handles::Handles;
@@ -21,6 +22,7 @@ struct Inner {
     clock: Clock,
     settings: Arc<Settings>,
     authority: Authority,
+    under_way: UnderWay,
 }
 
 impl ApiState {
@@ -33,7 +35,8 @@ impl ApiState {
         settings: Arc<Settings>,
     ) -> Self {
         let authority = Authority::new(store.clone(), clock.clone(), &settings);
-        Self { inner: Arc::new(Inner { store, handles, clock, settings, authority }) }
+        let under_way = UnderWay::default();
+        Self { inner: Arc::new(Inner { store, handles, clock, settings, authority, under_way }) }
     }
 
     /// The truth.
@@ -64,5 +67,11 @@ impl ApiState {
     #[must_use]
     pub fn authority(&self) -> &Authority {
         &self.inner.authority
+    }
+
+    /// The requests with an `Idempotency-Key` that are being carried out.
+    #[must_use]
+    pub(crate) fn under_way(&self) -> &UnderWay {
+        &self.inner.under_way
     }
 }

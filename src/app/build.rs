@@ -198,7 +198,7 @@ fn live(settings: &Settings, clock: &Clock, store: &Store, lease: &NodeLease) ->
         ..LiveSettings::default()
     };
     let feed = Arc::new(Feed::new(Arc::new(store.clone()), RingLimits::default()));
-    Arc::new(LiveState::new(feed, clock.clone(), sessions, lease.claimant().boot_id))
+    Arc::new(LiveState::new(feed, clock.clone(), sessions, lease.clone()))
 }
 
 /// Makes events and counts of what the tree tells. The listener must not block the supervisors'

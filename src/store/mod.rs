@@ -12,6 +12,7 @@
 //!   was lost. An execution's lease is the lease of its owner's row in `nodes`.
 //! - Leases, due instants and `started_at` go by one clock: the database's on PostgreSQL, the
 //!   injected one on SQLite (where one process owns the file) and whenever it is a manual clock.
+//!   On SQLite leases go by its steady hand: a step of the wall clock changes none.
 //!
 //! Not here: what to fire, retry or give up (that is decided by pure functions elsewhere), and
 //! waiting for changes (callers watch [`Store::changes`] and read again).

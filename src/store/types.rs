@@ -241,14 +241,17 @@ pub struct StoredAnswer {
     pub body: String,
 }
 
+/// What renders an answer to keep.
+pub type RenderAnswer<T> = Box<dyn Fn(&T, bool) -> StoredAnswer + Send + Sync>;
+
 /// Makes a creating operation happen at most once for a key.
 pub struct Idempotency<T> {
     /// Key, scoped by the caller (route and API key are part of it).
     pub key: String,
     /// Hash of the request's body.
     pub body_hash: String,
-    /// Renders the answer to keep, inside the transaction.
-    pub render: Box<dyn Fn(&T) -> StoredAnswer + Send + Sync>,
+    /// Renders the answer to keep, inside the transaction; true when the thing was there before.
+    pub render: RenderAnswer<T>,
 }
 
 /// What a creating operation gave.

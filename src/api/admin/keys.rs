@@ -34,7 +34,8 @@ pub(crate) async fn list(call: Call) -> Answer {
 pub(crate) async fn create(call: Call) -> Answer {
     call.no_query()?;
     if call.headers.contains_key("idempotency-key") {
-        let message = "a kept answer would hold the token, which is shown once; leave it out";
+        let message = "a token is shown once, so no answer with one is kept; leave the header \
+                       out, and if an answer was lost, revoke the key it made and make another";
         return Err(ApiError::invalid_field("Idempotency-Key", "not_supported_yet", message));
     }
     let body = call.json()?;

@@ -1,12 +1,15 @@
 //! Dead letters: list, count, resubmit, discard.
 
+use serde_json::Value;
+
 use super::launch::{self, Order, Reservation};
-use crate::api::call::{Call, accepted, ok};
+use crate::api::call::{Call, accepted, ok, replayed};
 use crate::api::error::Answer;
 use crate::api::wire::execution::{Overrides, parse_note};
 use crate::api::wire::views;
-use crate::domain::execution::{Priority, Trigger};
-use crate::store::DeadLetterFilter;
+use crate::domain::error_record::DeadLetter;
+use crate::domain::execution::{Execution, Priority, Trigger};
+use crate::store::{Creation, DeadLetterFilter, StoredAnswer};
 
 /// `GET /dlq`.
 pub(crate) async fn list(call: Call) -> Answer {
@@ -49,15 +52,28 @@ pub(crate) async fn resubmit(call: Call) -> Answer {
     row.schedule_name = letter.schedule_name;
     let reservation = Reservation::one(call.state.handles(), true);
     let claim = reservation.claim();
-    let (letter, execution) =
-        call.state.store().dead_letter_resubmit(letter.id, row, claim).await?;
-    reservation.launch(&execution);
-    let mut answer = views::dead_letter(&letter);
+    let idempotency = call.idempotency(|made: &(DeadLetter, Execution), _| StoredAnswer {
+        status: 202,
+        body: resubmitted(made).to_string(),
+    })?;
+    let store = call.state.store();
+    match store.dead_letter_resubmit(letter.id, row, claim, idempotency).await? {
+        Creation::New(made) | Creation::Existing(made) => {
+            reservation.launch(&made.1);
+            accepted(&resubmitted(&made))
+        }
+        Creation::Replayed(answer) => replayed(answer),
+    }
+}
+
+/// The letter with the first execution of its new chain.
+fn resubmitted((letter, execution): &(DeadLetter, Execution)) -> Value {
+    let mut answer = views::dead_letter(letter);
     if let Some(object) = answer.as_object_mut() {
         object.insert("executionId".to_owned(), execution.new.execution_id.to_string().into());
-        object.insert("execution".to_owned(), views::accepted(&execution));
+        object.insert("execution".to_owned(), views::accepted(execution));
     }
-    accepted(&answer)
+    answer
 }
 
 /// `POST /dlq/{id}/discard`.

@@ -1,15 +1,19 @@
 //! Error records: list, read, retry, resolve, ignore, escalate.
 
+use serde_json::Value;
+
 use super::launch::{self, Reservation};
-use crate::api::call::{Call, accepted, ok};
+use crate::api::call::{Call, accepted, ok, replayed};
 use crate::api::error::{Answer, ApiError};
 use crate::api::wire::execution::{Overrides, parse_note};
 use crate::api::wire::views;
-use crate::domain::error_record::RecoveryStatus;
+use crate::domain::error_record::{ErrorRecord, RecoveryStatus};
 use crate::domain::execution::{Execution, NewExecution};
 use crate::domain::recovery;
 use crate::runtime::handles::Wake;
-use crate::store::{ErrorFilter, ErrorVerdict, ExecutionKey, RetryStart, StoreError};
+use crate::store::{
+    Creation, ErrorFilter, ErrorVerdict, ExecutionKey, RetryStart, StoreError, StoredAnswer,
+};
 
 /// `GET /errors/errors`.
 pub(crate) async fn list(call: Call) -> Answer {
@@ -53,17 +57,26 @@ pub(crate) async fn retry(call: Call) -> Answer {
     let execution = next_attempt(&call, &last, overrides);
     let reservation = Reservation::one(call.state.handles(), true);
     let start = RetryStart { error_id: record.id, expected_next_retry_at: None, execution };
-    let started = store.error_start_retries(vec![start], reservation.claim()).await?;
-    let Some((record, execution)) = started.into_iter().next() else {
-        // Somebody was quicker between the read and the write.
-        return Err(wrong_state(RecoveryStatus::Retrying));
-    };
-    reservation.launch(&execution);
-    let mut answer = views::error(&record);
-    if let Some(object) = answer.as_object_mut() {
-        object.insert("retry".to_owned(), views::accepted(&execution));
+    let idempotency = call.idempotency(|made: &(ErrorRecord, Execution), _| StoredAnswer {
+        status: 202,
+        body: retried(made).to_string(),
+    })?;
+    match store.error_retry(start, reservation.claim(), idempotency).await? {
+        Creation::New(made) | Creation::Existing(made) => {
+            reservation.launch(&made.1);
+            accepted(&retried(&made))
+        }
+        Creation::Replayed(answer) => replayed(answer),
     }
-    accepted(&answer)
+}
+
+/// The record with the attempt that was made.
+fn retried((record, execution): &(ErrorRecord, Execution)) -> Value {
+    let mut answer = views::error(record);
+    if let Some(object) = answer.as_object_mut() {
+        object.insert("retry".to_owned(), views::accepted(execution));
+    }
+    answer
 }
 
 fn wrong_state(status: RecoveryStatus) -> ApiError {

@@ -1,5 +1,6 @@
 //! Making executions on request: the rows, the claim in the creating transaction, the hand-over.
 
+use serde_json::Value;
 use uuid::Uuid;
 
 use crate::api::auth::Principal;
@@ -108,9 +109,9 @@ impl<'a> Reservation<'a> {
 /// # Errors
 /// What the store says.
 pub(super) async fn create(call: &Call, row: NewExecution, limit: Option<i32>) -> Answer {
-    let idempotency = call.idempotency(|execution: &Execution| StoredAnswer {
+    let idempotency = call.idempotency(|execution: &Execution, is_old| StoredAnswer {
         status: 202,
-        body: views::accepted(execution).to_string(),
+        body: answer(execution, is_old).to_string(),
     })?;
     let starts_now = row.available_at <= call.state.clock().now();
     let reservation = Reservation::one(call.state.handles(), starts_now);
@@ -118,17 +119,20 @@ pub(super) async fn create(call: &Call, row: NewExecution, limit: Option<i32>) -
     let request = ExecutionCreate { row, limit, claim, idempotency };
     match call.state.store().execution_create(request).await? {
         Creation::New(execution) => {
-            let answer = accepted(&views::accepted(&execution));
+            let answer = accepted(&answer(&execution, false));
             reservation.launch(&execution);
             answer
         }
         Creation::Replayed(answer) => replayed(answer),
-        Creation::Existing(execution) => {
-            let mut body = views::accepted(&execution);
-            if let Some(object) = body.as_object_mut() {
-                object.insert("deduplicated".to_owned(), true.into());
-            }
-            accepted(&body)
-        }
+        Creation::Existing(execution) => accepted(&answer(&execution, true)),
     }
+}
+
+/// What is said of an execution that was made, or that waited or ran already.
+fn answer(execution: &Execution, is_old: bool) -> Value {
+    let mut body = views::accepted(execution);
+    if let Some(object) = body.as_object_mut().filter(|_| is_old) {
+        object.insert("deduplicated".to_owned(), true.into());
+    }
+    body
 }

@@ -38,7 +38,7 @@ pub(crate) async fn create(call: Call) -> Answer {
     let zone = default_zone(&call);
     let Parsed { definition, cadence } = parse(&call, &body, now, &zone)?;
     let first = first_run(&definition, &cadence, now, None).map_err(|fault| vec![fault])?;
-    let idempotency = call.idempotency(|schedule: &Schedule| StoredAnswer {
+    let idempotency = call.idempotency(|schedule: &Schedule, _| StoredAnswer {
         status: 201,
         body: views::schedule(schedule, ScheduleStats::default()).to_string(),
     })?;

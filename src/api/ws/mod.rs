@@ -97,7 +97,7 @@ pub fn connect(
     let ip = request.peer_addr().map(|address| address.ip().to_string());
     let row = NewSession {
         session_id: Uuid::new_v4(),
-        boot_id: live.boot_id,
+        boot_id: live.boot_id(),
         key_name: identity.key_name,
         client_info: json!({"userAgent": user_agent, "ip": ip}),
     };

@@ -15,11 +15,12 @@ use uuid::Uuid;
 use crate::store::Claimant;
 
 /// The lease and its numbers; clones share it.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct NodeLease {
     shared: Arc<Shared>,
 }
 
+#[derive(Debug)]
 struct Shared {
     claimant: ArcSwap<Claimant>,
     lease: Duration,

@@ -9,6 +9,7 @@ use uuid::Uuid;
 use super::table::{SessionStats, SessionTable};
 use crate::clock::Clock;
 use crate::runtime::events::Feed;
+use crate::runtime::nodes::lease::NodeLease;
 
 /// How long the way out waits for the store to say which event is the newest.
 const NEWEST_WAIT: Duration = Duration::from_millis(500);
@@ -83,16 +84,21 @@ pub struct LiveState {
     pub clock: Clock,
     /// Times and limits.
     pub settings: LiveSettings,
-    /// This boot, for the rows.
-    pub boot_id: Uuid,
+    lease: NodeLease,
     closing: Mutex<Option<Closing>>,
 }
 
 impl LiveState {
     /// The live side of one process.
     #[must_use]
-    pub fn new(feed: Arc<Feed>, clock: Clock, settings: LiveSettings, boot_id: Uuid) -> Self {
-        Self { feed, table: Arc::default(), clock, settings, boot_id, closing: Mutex::new(None) }
+    pub fn new(feed: Arc<Feed>, clock: Clock, settings: LiveSettings, lease: NodeLease) -> Self {
+        Self { feed, table: Arc::default(), clock, settings, lease, closing: Mutex::new(None) }
+    }
+
+    /// This boot, for the rows; another one after the node has fenced itself.
+    #[must_use]
+    pub fn boot_id(&self) -> Uuid {
+        self.lease.claimant().boot_id
     }
 
     /// For `/api/websocket/stats`.

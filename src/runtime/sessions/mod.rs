@@ -118,12 +118,19 @@ impl Actor for SessionRegistry {
             let settings = live.settings;
             let mut rate = Rate { at: Instant::now(), sent: live.feed.counts().0 };
             let mut next_sweep = Instant::now();
+            let mut swept_as = None;
             loop {
                 let mut outcome = write_rows(&live, &*rows).await;
-                if outcome.is_ok() && Instant::now() >= next_sweep {
+                // A node under a new boot id takes its rows along at once.
+                let boot_id = live.boot_id();
+                let is_due = Instant::now() >= next_sweep || swept_as != Some(boot_id);
+                if outcome.is_ok() && is_due {
                     // In turn with the writes: no row is added between the list and the sweep.
-                    let swept = rows.close_stale(live.boot_id, live.table.alive()).await;
-                    outcome = swept.map(|_| next_sweep = Instant::now() + settings.sweep_interval);
+                    let swept = rows.close_stale(boot_id, live.table.alive()).await;
+                    outcome = swept.map(|_| {
+                        next_sweep = Instant::now() + settings.sweep_interval;
+                        swept_as = Some(boot_id);
+                    });
                 }
                 rate.measure(&live);
                 let is_down = match outcome {

@@ -4,8 +4,8 @@ use crate::clock::Timestamp;
 use crate::domain::error_record::{DeadLetter, ErrorRecord};
 use crate::domain::execution::{Execution, NewExecution};
 use crate::store::{
-    ClaimHere, DeadLetterFilter, DeadLetterStats, ErrorFilter, ErrorVerdict, Page, PageRequest,
-    RetryStart, Store, StoreResult, run,
+    ClaimHere, Creation, DeadLetterFilter, DeadLetterStats, ErrorFilter, ErrorVerdict, Idempotency,
+    Page, PageRequest, RetryStart, Store, StoreResult, run,
 };
 
 impl Store {
@@ -63,6 +63,20 @@ impl Store {
         run!(self, write, recovery::error_start_retries(batch, claim))
     }
 
+    /// Starts one retry by a person's word (`expected_next_retry_at` is `None`); `WrongState` when
+    /// the record is `resolved` or `retrying`.
+    ///
+    /// # Errors
+    /// See [`StoreError`](crate::store::StoreError).
+    pub async fn error_retry(
+        &self,
+        start: RetryStart,
+        claim: Option<ClaimHere>,
+        idempotency: Option<Idempotency<(ErrorRecord, Execution)>>,
+    ) -> StoreResult<Creation<(ErrorRecord, Execution)>> {
+        run!(self, write, recovery::error_retry(start, claim, idempotency))
+    }
+
     /// Resolve, ignore or escalate by a person: see `ErrorVerdict`; withdraws a waiting retry
     /// (resolve, ignore), letter leaves the queue (resolve, ignore) or is added (escalate). Events.
     ///
@@ -110,8 +124,9 @@ impl Store {
         id: i64,
         execution: NewExecution,
         claim: Option<ClaimHere>,
-    ) -> StoreResult<(DeadLetter, Execution)> {
-        run!(self, write, dead_letters::dead_letter_resubmit(id, execution, claim))
+        idempotency: Option<Idempotency<(DeadLetter, Execution)>>,
+    ) -> StoreResult<Creation<(DeadLetter, Execution)>> {
+        run!(self, write, dead_letters::dead_letter_resubmit(id, execution, claim, idempotency))
     }
 
     /// Takes a letter out of the queue by a person's word; `WrongState` when it left before.

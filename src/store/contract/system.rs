@@ -1,4 +1,4 @@
-//! The contract: events, nodes, state, keys, sessions, retention.
+//! The contract: events, nodes, state, keys, sessions, kept answers, retention.
 
 use std::time::Duration;
 
@@ -9,7 +9,8 @@ use crate::clock::Timestamp;
 use crate::domain::event::{Event, NewEvent};
 use crate::domain::execution::ExecutionStatus;
 use crate::store::{
-    ApiKeyRow, Claimant, NewApiKey, NewSession, NodeRow, Retention, Store, StoreResult, run,
+    ApiKeyRow, Claimant, NewApiKey, NewSession, NodeRow, Retention, Store, StoreResult,
+    StoredAnswer, run,
 };
 
 impl Store {
@@ -163,13 +164,27 @@ impl Store {
         run!(self, write, sessions::session_close(session_id))
     }
 
-    /// Closes the rows of sessions of boots that are gone, and of this boot that are not in
-    /// `alive`.
+    /// Makes the rows in `alive` this boot's and open, whatever boot they were made under; then
+    /// closes the rows of this boot that are not in `alive`, and of boots that are gone. Gives how
+    /// many it closed.
     ///
     /// # Errors
     /// See [`StoreError`](crate::store::StoreError).
     pub async fn session_close_stale(&self, boot_id: Uuid, alive: Vec<Uuid>) -> StoreResult<u64> {
         run!(self, write, sessions::session_close_stale(boot_id, alive))
+    }
+
+    /// The answer kept for the key of an [`Idempotency`](crate::store::Idempotency);
+    /// `IdempotencyMismatch` when it was given to another body.
+    ///
+    /// # Errors
+    /// See [`StoreError`](crate::store::StoreError).
+    pub async fn answer_find(
+        &self,
+        key: String,
+        body_hash: String,
+    ) -> StoreResult<Option<StoredAnswer>> {
+        run!(self, read, idempotency::answer_find(key, body_hash))
     }
 
     /// Deletes one batch of each kind that is past its time; true when there may be more.

@@ -171,13 +171,17 @@ pub(crate) async fn now(conn: &mut Conn, clock: &Clock) -> OpResult<Timestamp> {
     Ok(now.0)
 }
 
-/// Makes transactions with the same key take turns; held to the end of the transaction.
-pub(crate) async fn lock_key(conn: &mut Conn, key: &str) -> OpResult<()> {
-    diesel::sql_query("SELECT pg_advisory_xact_lock(hashtextextended($1, 0))")
+/// The instant by which leases are counted: the same, as all nodes share it.
+pub(crate) async fn lease_now(conn: &mut Conn, clock: &Clock) -> OpResult<Timestamp> {
+    now(conn, clock).await
+}
+
+/// Takes a key for this transaction, to its end; false when another transaction has it.
+pub(crate) async fn try_lock_key(conn: &mut Conn, key: &str) -> OpResult<bool> {
+    let held = diesel::dsl::sql::<Bool>("pg_try_advisory_xact_lock(hashtextextended(")
         .bind::<Text, _>(key)
-        .execute(conn)
-        .await?;
-    Ok(())
+        .sql(", 0))");
+    Ok(diesel::select(held).get_result(conn).await?)
 }
 
 /// Inserts rows and gives those that were, with their ids; rows that meet a unique index are left

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::super::{Db, locked};
-use super::{Tx, executions, page_of};
+use super::{Tx, executions, idempotency, page_of};
 use crate::domain::error_record::{DeadLetter, DeadLetterStatus, ErrorRecord};
 use crate::domain::event::{dead_letter_event, instant_text};
 use crate::domain::execution::{Execution, NewExecution};
@@ -22,7 +22,9 @@ use crate::store::models::{DeadLetterRow, DeadLetterValues};
 use crate::store::op::{OpResult, not_found, wrong_state};
 use crate::store::schema::dead_letters as t;
 use crate::store::sql_types::{Instant, Uid};
-use crate::store::{ClaimHere, DeadLetterFilter, DeadLetterStats, Page, PageRequest};
+use crate::store::{
+    ClaimHere, Creation, DeadLetterFilter, DeadLetterStats, Idempotency, Page, PageRequest,
+};
 
 /// The states of letters that are in the queue.
 const QUEUED: [&str; 2] =
@@ -262,7 +264,11 @@ pub(crate) async fn dead_letter_resubmit(
     id: &i64,
     execution: &NewExecution,
     claim: &Option<ClaimHere>,
-) -> OpResult<(DeadLetter, Execution)> {
+    kept: &Option<Idempotency<(DeadLetter, Execution)>>,
+) -> OpResult<Creation<(DeadLetter, Execution)>> {
+    if let Some(answer) = idempotency::find(tx, kept.as_ref()).await? {
+        return Ok(Creation::Replayed(answer));
+    }
     let stored = lock(tx, *id).await?.ok_or_else(|| not_found("dead letter", id))?;
     if stored.letter.status != DeadLetterStatus::Pending {
         let detail = format!("the dead letter is {}", stored.letter.status);
@@ -276,7 +282,9 @@ pub(crate) async fn dead_letter_resubmit(
     let execution = made.into_iter().next().ok_or_else(|| {
         wrong_state("already_running", "an execution with the same key waits or runs")
     })?;
-    Ok((letter, execution))
+    let made = (letter, execution);
+    idempotency::save(tx, kept.as_ref(), (&made, false)).await?;
+    Ok(Creation::New(made))
 }
 
 pub(crate) async fn dead_letter_discard(

@@ -146,17 +146,21 @@ pub(crate) async fn execution_create(
     }
     let existing = find_by_dedup_key(tx, &request.row).await?;
     if let Some(existing) = existing {
+        idempotency::save(tx, kept, (&existing, true)).await?;
         return Ok(Creation::Existing(existing));
     }
     let made = insert(tx, vec![Arc::new(request.row.clone())], request.claim.as_ref()).await?;
     let Some(execution) = made.into_iter().next() else {
         // Another transaction made a row with the same key between the look and the insert.
         return match find_by_dedup_key(tx, &request.row).await? {
-            Some(existing) => Ok(Creation::Existing(existing)),
+            Some(existing) => {
+                idempotency::save(tx, kept, (&existing, true)).await?;
+                Ok(Creation::Existing(existing))
+            }
             None => Err(wrong_state("wrong_state", "this instant of the schedule ran already")),
         };
     };
-    idempotency::save(tx, kept, &execution).await?;
+    idempotency::save(tx, kept, (&execution, false)).await?;
     Ok(Creation::New(execution))
 }
 
@@ -368,7 +372,7 @@ pub(crate) async fn execution_list_expired(
     limit: &i64,
 ) -> OpResult<Vec<Execution>> {
     let grace = chrono::Duration::from_std(*grace).unwrap_or(chrono::Duration::days(1));
-    let oldest = Instant(tx.now().await? - grace);
+    let oldest = Instant(tx.lease_now().await? - grace);
     let holder = nodes::table
         .filter(nodes::boot_id.nullable().eq(t::lease_owner))
         .filter(nodes::stopped_at.is_null())

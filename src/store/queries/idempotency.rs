@@ -6,7 +6,7 @@ use diesel::upsert::excluded;
 use diesel_async::RunQueryDsl;
 
 use super::{Tx, hot};
-use crate::store::op::{OpError, OpResult};
+use crate::store::op::{OpError, OpResult, wrong_state};
 use crate::store::schema::idempotency_keys::{self as t, dsl};
 use crate::store::sql_types::Instant;
 use crate::store::{Idempotency, StoreError, StoredAnswer};
@@ -22,10 +22,22 @@ pub(crate) async fn find<T>(
     idempotency: Option<&Idempotency<T>>,
 ) -> OpResult<Option<StoredAnswer>> {
     let Some(idempotency) = idempotency else { return Ok(None) };
-    hot::lock_key(tx.conn(), &idempotency.key).await?;
+    if !hot::try_lock_key(tx.conn(), &idempotency.key).await? {
+        let detail = "a request with this Idempotency-Key is being carried out; ask again soon";
+        return Err(wrong_state("idempotency_in_progress", detail));
+    }
+    answer_find(tx, &idempotency.key, &idempotency.body_hash).await
+}
+
+/// The answer kept for a key, for requests that are the same again.
+pub(crate) async fn answer_find(
+    tx: &mut Tx,
+    key: &str,
+    body_hash: &str,
+) -> OpResult<Option<StoredAnswer>> {
     let oldest = tx.now().await? - Duration::hours(KEPT_HOURS);
     let row: Option<(String, i32, String)> = dsl::idempotency_keys
-        .filter(t::key.eq(&idempotency.key))
+        .filter(t::key.eq(key))
         .filter(t::created_at.gt(Instant(oldest)))
         .select((t::body_hash, t::status, t::body))
         .get_result(tx.conn())
@@ -33,7 +45,7 @@ pub(crate) async fn find<T>(
         .optional()?;
     match row {
         None => Ok(None),
-        Some((hash, _, _)) if hash != idempotency.body_hash => {
+        Some((hash, _, _)) if hash != body_hash => {
             Err(OpError::Rule(StoreError::IdempotencyMismatch))
         }
         Some((_, status, body)) => {
@@ -46,10 +58,10 @@ pub(crate) async fn find<T>(
 pub(crate) async fn save<T>(
     tx: &mut Tx,
     idempotency: Option<&Idempotency<T>>,
-    made: &T,
+    (made, is_old): (&T, bool),
 ) -> OpResult<()> {
     let Some(idempotency) = idempotency else { return Ok(()) };
-    let answer = (idempotency.render)(made);
+    let answer = (idempotency.render)(made, is_old);
     let now = Instant(tx.now().await?);
     diesel::insert_into(dsl::idempotency_keys)
         .values((

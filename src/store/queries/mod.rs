@@ -90,6 +90,11 @@ impl Tx {
         Ok(now)
     }
 
+    /// The instant by which leases are counted.
+    pub(crate) async fn lease_now(&mut self) -> OpResult<Timestamp> {
+        hot::lease_now(&mut self.handle, &self.clock).await
+    }
+
     /// Notes an event.
     pub(crate) fn event(&mut self, event: NewEvent) {
         self.effects.topics.insert(Topic::Events);

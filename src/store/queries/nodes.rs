@@ -26,11 +26,11 @@ pub(crate) async fn node_register(
     claimant: &Claimant,
     lease: &Duration,
 ) -> OpResult<NodeRow> {
-    let now = tx.now().await?;
+    let (now, lease_now) = (tx.now().await?, tx.lease_now().await?);
     if let Some(void_after) = hot::EARLIER_BOOTS_END_AFTER {
         // The file is locked for this process: whoever held these leases is gone. The delay lets
         // the remains of its tasks end.
-        let void_at = Instant(now + span(void_after));
+        let void_at = Instant(lease_now + span(void_after));
         diesel::update(
             t::table
                 .filter(t::boot_id.ne(Uid(claimant.boot_id)))
@@ -44,7 +44,7 @@ pub(crate) async fn node_register(
         boot_id: Uid(claimant.boot_id),
         node_id: claimant.node_id.clone(),
         started_at: Instant(now),
-        lease_until: Instant(now + span(*lease)),
+        lease_until: Instant(lease_now + span(*lease)),
         stopped_at: None,
     };
     diesel::insert_into(t::table)
@@ -58,7 +58,7 @@ pub(crate) async fn node_register(
 }
 
 pub(crate) async fn node_beat(tx: &mut Tx, boot_id: &Uuid, lease: &Duration) -> OpResult<bool> {
-    let now = tx.now().await?;
+    let now = tx.lease_now().await?;
     let lease = span(*lease);
     let changed = diesel::update(
         t::table

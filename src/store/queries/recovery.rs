@@ -9,7 +9,7 @@ use std::sync::Arc;
 use diesel::prelude::*;
 use diesel_async::RunQueryDsl;
 
-use super::{Tx, dead_letters, errors, executions};
+use super::{Tx, dead_letters, errors, executions, idempotency};
 use crate::clock::Timestamp;
 use crate::domain::error_record::{DeadLetterStatus, ErrorRecord, RecoveryStatus};
 use crate::domain::execution::Execution;
@@ -17,7 +17,7 @@ use crate::store::models::{ErrorRow, ExecutionRow};
 use crate::store::op::{OpResult, not_found, wrong_state};
 use crate::store::schema::{error_records as t, task_executions};
 use crate::store::sql_types::Instant;
-use crate::store::{ClaimHere, RetryStart, Topic};
+use crate::store::{ClaimHere, Creation, Idempotency, RetryStart, Topic};
 
 pub(crate) async fn error_list_due(
     tx: &mut Tx,
@@ -74,6 +74,25 @@ fn may_start(record: &ErrorRecord, start: &RetryStart) -> OpResult<bool> {
             | RecoveryStatus::Escalated => Ok(true),
         },
     }
+}
+
+/// An operator's retry of one record, at most once for a key.
+pub(crate) async fn error_retry(
+    tx: &mut Tx,
+    start: &RetryStart,
+    claim: &Option<ClaimHere>,
+    kept: &Option<Idempotency<(ErrorRecord, Execution)>>,
+) -> OpResult<Creation<(ErrorRecord, Execution)>> {
+    if let Some(answer) = idempotency::find(tx, kept.as_ref()).await? {
+        return Ok(Creation::Replayed(answer));
+    }
+    let started = error_start_retries(tx, std::slice::from_ref(start), claim).await?;
+    let started = started
+        .into_iter()
+        .next()
+        .ok_or_else(|| wrong_state("wrong_state", "the error does not wait for this retry"))?;
+    idempotency::save(tx, kept.as_ref(), (&started, false)).await?;
+    Ok(Creation::New(started))
 }
 
 pub(crate) async fn error_start_retries(

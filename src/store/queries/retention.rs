@@ -91,7 +91,9 @@ pub(crate) async fn retention_sweep(tx: &mut Tx, retention: &Retention) -> OpRes
         "(stopped_at < $1 OR lease_until < $1) AND NOT EXISTS (SELECT 1 FROM task_executions e \
          WHERE e.lease_owner = nodes.boot_id AND e.status = 'running')",
     );
-    more |= delete(tx, stopped, now - Duration::days(GONE_DAYS), batch).await?;
+    // By the clock of leases: a stepped wall clock must not take a live node's row away.
+    let gone = tx.lease_now().await? - Duration::days(GONE_DAYS);
+    more |= delete(tx, stopped, gone, batch).await?;
     more |= delete_events(tx, retention, before(now, retention.events), batch).await?;
     Ok(more)
 }

@@ -67,7 +67,7 @@ pub(crate) async fn schedule_create(
     let schedule: Schedule = row.ok_or_else(|| duplicate(&definition.name))?.try_into()?;
     tx.event(schedule_event(&schedule, "schedule_created"));
     tx.changed(Topic::Schedules);
-    idempotency::save(tx, kept.as_ref(), &schedule).await?;
+    idempotency::save(tx, kept.as_ref(), (&schedule, false)).await?;
     Ok(Creation::New(schedule))
 }
 

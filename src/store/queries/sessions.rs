@@ -56,8 +56,16 @@ pub(crate) async fn session_close_stale(
     boot_id: &Uuid,
     alive: &[Uuid],
 ) -> OpResult<u64> {
-    let now = Instant(tx.now().await?);
+    let (now, lease_now) = (Instant(tx.now().await?), Instant(tx.lease_now().await?));
     let alive: Vec<Uid> = alive.iter().copied().map(Uid).collect();
+    // A node that came back under a new boot id takes its sessions along, also those that another
+    // node has taken for orphans meanwhile.
+    diesel::update(
+        t::table.filter(t::boot_id.ne(Uid(*boot_id))).filter(t::session_id.eq_any(alive.clone())),
+    )
+    .set((t::boot_id.eq(Uid(*boot_id)), t::closed_at.eq(None::<Instant>)))
+    .execute(tx.conn())
+    .await?;
     let own = diesel::update(
         t::table
             .filter(t::boot_id.eq(Uid(*boot_id)))
@@ -70,7 +78,7 @@ pub(crate) async fn session_close_stale(
     let holder = nodes::table
         .filter(nodes::boot_id.eq(t::boot_id))
         .filter(nodes::stopped_at.is_null())
-        .filter(nodes::lease_until.ge(now));
+        .filter(nodes::lease_until.ge(lease_now));
     let orphaned = diesel::update(
         t::table
             .filter(t::boot_id.ne(Uid(*boot_id)))

@@ -12,7 +12,7 @@ use uuid::Uuid;
 use super::server::TestServer;
 
 /// An execution that failed for good: its error is escalated, and there is a dead letter.
-async fn fail_one(server: &TestServer) -> i64 {
+pub(super) async fn fail_one(server: &TestServer) -> i64 {
     let body = json!({
         "taskType": "function", "taskConfig": { "name": "health:check", "payload": {} },
     });

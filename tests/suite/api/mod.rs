@@ -4,6 +4,7 @@ mod access;
 mod executions;
 mod failures;
 mod keys;
+mod once;
 mod protocol;
 mod schedules;
 mod server;

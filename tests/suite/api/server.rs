@@ -17,6 +17,7 @@ use carillon::runtime::handles::{
     ActorCommand, ControlError, Handles, HealthState, HealthStatus, Phase, Readiness,
     SchedulerStatus, Wake,
 };
+use carillon::runtime::nodes::lease::NodeLease;
 use carillon::runtime::sessions::{LiveSettings, LiveState};
 use carillon::store::{NewApiKey, Store, StoreLocation, StoreOptions};
 use parking_lot::Mutex;
@@ -200,7 +201,8 @@ impl TestServer {
         });
         let feed = Arc::new(Feed::new(Arc::new(store.clone()), RingLimits::default()));
         let sessions = LiveSettings::default();
-        let live = Arc::new(LiveState::new(feed, Clock::system(), sessions, uuid::Uuid::nil()));
+        let lease = NodeLease::new("test".to_owned(), Duration::from_secs(30));
+        let live = Arc::new(LiveState::new(feed, Clock::system(), sessions, lease));
         let listener = api::bind(&settings).unwrap();
         let address = api::local_address(&listener).unwrap();
         let state =
@@ -239,6 +241,12 @@ impl TestServer {
     /// An operator's `POST`.
     pub(crate) async fn post(&self, path: &str, body: Value) -> Reply {
         self.call(Role::Operator, "POST", path, body).await
+    }
+
+    /// An operator's `POST` with an `Idempotency-Key`.
+    pub(crate) async fn post_once(&self, key: &str, path: &str, body: Value) -> Reply {
+        let request = self.request("POST", path).bearer_auth(self.key(Role::Operator));
+        self.send(request.insert_header(("Idempotency-Key", key)), &body).await
     }
 
     /// A viewer's `GET`.

@@ -52,8 +52,21 @@ impl Server {
 
     /// A server on a cluster of the test's own.
     pub(super) fn on(cluster: &Cluster) -> Self {
+        Self::at(cluster.url("postgres"))
+    }
+
+    /// A server on the database of that URL.
+    pub(super) fn at(url: String) -> Self {
         let mut server = Self::new(Backend::Sqlite);
-        server.database_url = Some(cluster.url("postgres"));
+        server.database_url = Some(url);
+        server
+    }
+
+    /// Another node on the same PostgreSQL, not started.
+    pub(super) fn neighbour(&self) -> Self {
+        let server = Self::at(self.database_url.clone().unwrap());
+        // The first start made the key; only its node has the file.
+        std::fs::copy(self.path("admin.token"), server.path("admin.token")).unwrap();
         server
     }
 
@@ -161,6 +174,18 @@ impl Server {
     }
 
     fn try_call(&self, method: &str, path: &str, body: &Value) -> Option<(u16, Value)> {
+        let (head, body) = self.exchange(method, path, body)?;
+        let status = head.split(' ').nth(1)?.parse().ok()?;
+        Some((status, serde_json::from_str(&body).unwrap_or(Value::Null)))
+    }
+
+    /// Any request: the head and the body of its answer.
+    pub(super) fn exchange(
+        &self,
+        method: &str,
+        path: &str,
+        body: &Value,
+    ) -> Option<(String, String)> {
         let body = if body.is_null() { String::new() } else { body.to_string() };
         let mut socket = TcpStream::connect(("127.0.0.1", self.port)).ok()?;
         socket.set_read_timeout(Some(PATIENCE)).ok()?;
@@ -177,8 +202,7 @@ impl Server {
         let mut answer = String::new();
         socket.read_to_string(&mut answer).ok()?;
         let (head, body) = answer.split_once("\r\n\r\n")?;
-        let status = head.split(' ').nth(1)?.parse().ok()?;
-        Some((status, serde_json::from_str(body).unwrap_or(Value::Null)))
+        Some((head.to_ascii_lowercase(), body.to_owned()))
     }
 
     /// Waits for a condition.

@@ -14,7 +14,7 @@ use super::support::{Client, Live, settings, start_hub};
 
 /// Reads events that must follow on `after`, to `last`; says how many other messages of `name`
 /// came.
-async fn follow(client: &mut Client, after: i64, last: i64, name: &str) -> usize {
+pub(super) async fn follow(client: &mut Client, after: i64, last: i64, name: &str) -> usize {
     let (mut seen, mut named) = (after, 0);
     while seen < last {
         let message = client.next().await;

@@ -109,6 +109,17 @@ async fn rows_and_statistics_follow_the_sessions() {
 }
 
 #[actix_rt::test]
+async fn rows_follow_the_node_to_its_new_boot() {
+    let (live, _hub) = Live::start(settings(), 0, 10).await;
+    let first = live.state.boot_id();
+    live.until("it swept", || live.rows.1.lock().contains(&first)).await;
+    live.lease.renew_identity();
+    let second = live.state.boot_id();
+    assert_ne!(first, second);
+    live.until("it swept under its new name", || live.rows.1.lock().contains(&second)).await;
+}
+
+#[actix_rt::test]
 async fn a_request_that_is_no_upgrade_is_refused() {
     let (live, _hub) = Live::start(settings(), 0, 10).await;
     let url = format!("http://127.0.0.1:{}/ws/admin", live.port());

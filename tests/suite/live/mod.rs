@@ -3,5 +3,6 @@
 mod conformance;
 mod delivery;
 mod manners;
+mod real;
 mod stalled;
 mod support;

@@ -3,8 +3,10 @@
 use std::time::Duration;
 
 use carillon::domain::key::Role;
+use carillon::runtime::sessions::LiveSettings;
+use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 
 use super::support::{Live, settings};
 
@@ -21,7 +23,10 @@ fn resident() -> usize {
 
 /// Connects, asks for everything, and reads no more than the handshake.
 async fn stalled_client(port: u16) -> TcpStream {
-    let mut stream = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+    stall(TcpStream::connect(("127.0.0.1", port)).await.unwrap()).await
+}
+
+async fn stall(mut stream: TcpStream) -> TcpStream {
     let request = "GET /ws/admin HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\n\
         Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
         Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
@@ -59,4 +64,31 @@ async fn clients_that_never_read_cost_bounded_memory_and_delay_nobody() {
     assert!(grown < GROWTH_MAX, "{CLIENTS} stalled clients cost {} KiB", grown / 1024);
     assert!(worst < Duration::from_secs(20), "an event took {worst:?}");
     live.until("they are known to lag", || live.state.stats().dropped > 0).await;
+}
+
+#[actix_rt::test]
+async fn the_kernel_drops_a_client_that_takes_nothing() {
+    // A window so wide that only the connection itself can be full, and no other reason to close.
+    let settings = LiveSettings {
+        window_messages: u64::MAX,
+        window_bytes: u64::MAX,
+        idle: Duration::from_secs(600),
+        ping: Duration::from_secs(600),
+        patience: Duration::from_secs(600),
+        ..settings()
+    };
+    let limit = Some(Duration::from_millis(500));
+    let (live, _hub) = Live::stalling(settings, 0, 1_000, limit).await;
+    let mut healthy = live.connect(Role::Admin).await;
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.set_recv_buffer_size(4_096).unwrap();
+    let address = format!("127.0.0.1:{}", live.port()).parse().unwrap();
+    let _stalled = stall(socket.connect(address).await.unwrap()).await;
+    live.until("both are there", || live.state.stats().connections == 2).await;
+    for place in 1..=200 {
+        let text = json!({ "text": "x".repeat(65_536) }).to_string();
+        live.log.append_with(|event| event.payload = text);
+        assert_eq!(healthy.next().await["seq"], place);
+    }
+    live.until("it is gone", || live.state.stats().connections == 1).await;
 }

@@ -16,8 +16,9 @@ use carillon::clock::Clock;
 use carillon::domain::event::{Event, Room};
 use carillon::domain::key::Role;
 use carillon::runtime::events::{EventHub, EventSource, Feed, HubSettings, OnPass, RingLimits};
+use carillon::runtime::nodes::lease::NodeLease;
 use carillon::runtime::sessions::{LiveSettings, LiveState, SessionRegistry, SessionRows};
-use carillon::store::{NewSession, StoreError, StoreResult};
+use carillon::store::{NewSession, Store, StoreError, StoreResult};
 use futures_util::{SinkExt, StreamExt};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
@@ -111,9 +112,9 @@ impl EventSource for Log {
     }
 }
 
-/// What the rows of sessions say: `None` where closed.
+/// What the rows of sessions say: `None` where closed; and the boots that swept.
 #[derive(Default)]
-pub(super) struct Rows(pub(super) Mutex<HashMap<Uuid, Option<Value>>>);
+pub(super) struct Rows(pub(super) Mutex<HashMap<Uuid, Option<Value>>>, pub(super) Mutex<Vec<Uuid>>);
 
 #[async_trait]
 impl SessionRows for Rows {
@@ -132,7 +133,8 @@ impl SessionRows for Rows {
         Ok(())
     }
 
-    async fn close_stale(&self, _boot_id: Uuid, _alive: Vec<Uuid>) -> StoreResult<u64> {
+    async fn close_stale(&self, boot_id: Uuid, _alive: Vec<Uuid>) -> StoreResult<u64> {
+        self.1.lock().push(boot_id);
         Ok(0)
     }
 }
@@ -145,7 +147,17 @@ pub(super) struct Live {
     pub(super) log: Arc<Log>,
     pub(super) rows: Arc<Rows>,
     pub(super) state: Arc<LiveState>,
+    pub(super) lease: NodeLease,
     port: u16,
+}
+
+/// What a server is made of.
+struct Parts {
+    source: Arc<dyn EventSource>,
+    rows: Arc<dyn SessionRows>,
+    settings: LiveSettings,
+    ring: usize,
+    stall: Option<Duration>,
 }
 
 /// A hub on an arbiter of its own, so that a test can end it as brutally as a crash does.
@@ -186,14 +198,37 @@ impl Live {
         events: i64,
         ring: usize,
     ) -> (Self, actix::Arbiter) {
-        let log = Arc::new(Log::new());
+        Self::stalling(settings, events, ring, None).await
+    }
+
+    /// The same, with a limit to how long a client may take nothing.
+    pub(super) async fn stalling(
+        settings: LiveSettings,
+        events: i64,
+        ring: usize,
+        stall: Option<Duration>,
+    ) -> (Self, actix::Arbiter) {
+        let (log, rows) = (Arc::new(Log::new()), Arc::new(Rows::default()));
         log.append(events);
+        let parts = Parts { source: log.clone(), rows: rows.clone(), settings, ring, stall };
+        Self::serve(log, rows, parts).await
+    }
+
+    /// A server over a real store; its own log and rows stay empty.
+    pub(super) async fn over(store: Store, settings: LiveSettings) -> (Self, actix::Arbiter) {
+        let (source, rows) = (Arc::new(store.clone()), Arc::new(store));
+        let parts = Parts { source, rows, settings, ring: 100, stall: None };
+        Self::serve(Arc::new(Log::new()), Arc::default(), parts).await
+    }
+
+    async fn serve(log: Arc<Log>, rows: Arc<Rows>, parts: Parts) -> (Self, actix::Arbiter) {
+        let Parts { source, rows: written, settings, ring, stall } = parts;
         let limits = RingLimits { frames: ring, bytes: usize::MAX };
-        let feed = Arc::new(Feed::new(log.clone(), limits));
+        let feed = Arc::new(Feed::new(source, limits));
         let hub = start_hub(&feed);
-        let state = Arc::new(LiveState::new(feed, Clock::system(), settings, Uuid::new_v4()));
-        let rows = Arc::new(Rows::default());
-        SessionRegistry::new(Arc::clone(&state), rows.clone(), no_pass()).start();
+        let lease = NodeLease::new("test".to_owned(), Duration::from_secs(30));
+        let state = Arc::new(LiveState::new(feed, Clock::system(), settings, lease.clone()));
+        SessionRegistry::new(Arc::clone(&state), written, no_pass()).start();
         let data = web::Data::from(Arc::clone(&state));
         let server = HttpServer::new(move || {
             App::new()
@@ -202,12 +237,17 @@ impl Live {
                 .route("/ws-echo", web::get().to(echo))
         })
         .workers(1)
+        .on_connect(move |connection, _| {
+            if let Some(stall) = stall {
+                ws::limit_stall(connection, stall);
+            }
+        })
         .disable_signals()
         .bind("127.0.0.1:0")
         .unwrap();
         let port = server.addrs()[0].port();
         actix_web::rt::spawn(server.run());
-        let live = Self { log, rows, state, port };
+        let live = Self { log, rows, state, lease, port };
         live.until("the end of the log is known", || live.state.feed.is_loaded()).await;
         (live, hub)
     }

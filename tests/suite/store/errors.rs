@@ -3,7 +3,8 @@
 use carillon::domain::error_record::{DeadLetterStatus, RecoveryDecision, RecoveryStatus};
 use carillon::domain::execution::{Execution, ExecutionStatus, NewExecution, Trigger};
 use carillon::store::{
-    DeadLetterFilter, ErrorFilter, ErrorVerdict, ExecutionKey, RetryStart, StoreError, Topic,
+    Creation, DeadLetterFilter, ErrorFilter, ErrorVerdict, ExecutionKey, Idempotency, RenderAnswer,
+    RetryStart, StoreError, StoredAnswer, Topic,
 };
 use chrono::Duration;
 use uuid::Uuid;
@@ -207,6 +208,54 @@ pub(crate) async fn cancelling_a_retry_ends_the_chain(bench: &Bench) {
     assert_eq!(status(other_id).await, RecoveryStatus::Unresolved);
 }
 
+fn new<T: std::fmt::Debug>(creation: Creation<T>) -> T {
+    match creation {
+        Creation::New(made) => made,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn kept<T>(key: &str) -> Option<Idempotency<(T, Execution)>> {
+    let render: RenderAnswer<(T, Execution)> =
+        Box::new(|(_, execution), _| StoredAnswer { status: 202, body: execution.id.to_string() });
+    Some(Idempotency { key: key.to_owned(), body_hash: "h".to_owned(), render })
+}
+
+pub(crate) async fn an_operators_retry_happens_once_for_a_key(bench: &Bench) {
+    let (execution, _) = bench.running().await;
+    bench.finish(failed(&execution, SPENT)).await;
+    let records = bench.store.error_list(ErrorFilter::default(), page(9)).await.unwrap().items;
+    let retry = async |key: &str| {
+        let start = RetryStart {
+            error_id: records[0].id,
+            expected_next_retry_at: None,
+            execution: retry_of(&execution, bench.now()),
+        };
+        bench.store.error_retry(start, None, kept(key)).await
+    };
+    let (record, second) = new(retry("k").await.unwrap());
+    assert_eq!(record.recovery_status, RecoveryStatus::Retrying);
+    let Creation::Replayed(answer) = retry("k").await.unwrap() else { panic!("it ran again") };
+    assert_eq!(answer.body, second.id.to_string());
+    let other = retry("l").await;
+    assert!(matches!(other, Err(StoreError::WrongState { .. })), "{other:?}");
+    assert_eq!(bench.store.execution_list_chain(second.new.chain_id).await.unwrap().len(), 2);
+}
+
+pub(crate) async fn a_letter_is_resubmitted_once_for_a_key(bench: &Bench) {
+    let (execution, _) = bench.running().await;
+    bench.finish(failed(&execution, SPENT)).await;
+    let queue = bench.store.dead_letter_list(DeadLetterFilter::default(), page(9)).await.unwrap();
+    let resubmit = async |key: &str| {
+        let row = row(bench.now());
+        bench.store.dead_letter_resubmit(queue.items[0].id, row, None, kept(key)).await
+    };
+    let (_, made) = new(resubmit("k").await.unwrap());
+    let Creation::Replayed(answer) = resubmit("k").await.unwrap() else { panic!("it ran again") };
+    assert_eq!(answer.body, made.id.to_string());
+    assert!(matches!(resubmit("l").await, Err(StoreError::WrongState { .. })));
+}
+
 pub(crate) async fn a_letter_leaves_the_queue_when_its_new_chain_succeeds(bench: &Bench) {
     let (execution, _) = bench.running().await;
     bench.finish(failed(&execution, SPENT)).await;
@@ -216,8 +265,10 @@ pub(crate) async fn a_letter_leaves_the_queue_when_its_new_chain_succeeds(bench:
         let id = Uuid::now_v7();
         NewExecution { execution_id: id, chain_id: id, ..row(bench.now()) }
     };
-    let resubmit =
-        async || bench.store.dead_letter_resubmit(letter.id, again(), Some(claimant(1))).await;
+    let resubmit = async || {
+        let claim = Some(claimant(1));
+        bench.store.dead_letter_resubmit(letter.id, again(), claim, None).await.map(new)
+    };
     let (sent, second) = resubmit().await.unwrap();
     assert_eq!(sent.status, DeadLetterStatus::Resubmitted);
     assert_eq!(sent.resubmitted_chain_id, Some(second.new.chain_id));
@@ -246,7 +297,7 @@ pub(crate) async fn a_discarded_letter_stays_discarded(bench: &Bench) {
     assert_eq!(gone.discard_reason.as_deref(), Some("old"));
     let again = bench.store.dead_letter_discard(id, None).await;
     assert!(matches!(again, Err(StoreError::WrongState { .. })));
-    let sent = bench.store.dead_letter_resubmit(id, row(bench.now()), None).await;
+    let sent = bench.store.dead_letter_resubmit(id, row(bench.now()), None, None).await;
     assert!(matches!(sent, Err(StoreError::WrongState { .. })));
     let missing = bench.store.dead_letter_discard(4_711, None).await;
     assert!(matches!(missing, Err(StoreError::NotFound { .. })));

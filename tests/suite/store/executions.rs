@@ -6,7 +6,7 @@ use std::time::Duration;
 use carillon::domain::execution::{Execution, ExecutionStatus, NewExecution, Priority};
 use carillon::store::{
     CancelResult, ClaimHere, Creation, Dropped, ExecutionCreate, ExecutionFilter, ExecutionKey,
-    Finish, FinishResult, LogFilter, LogRow, LogTrim, StoreError, Topic,
+    Finish, FinishResult, Idempotency, LogFilter, LogRow, LogTrim, StoreError, StoredAnswer, Topic,
 };
 use uuid::Uuid;
 
@@ -178,6 +178,62 @@ pub(crate) async fn of_racing_creations_with_one_key_one_is_made(bench: &Bench) 
     }
     let results = racers.join_all().await;
     assert_eq!(results.iter().filter(|made| matches!(made, Creation::New(_))).count(), 1);
+}
+
+fn kept(key: &str) -> Idempotency<Execution> {
+    Idempotency {
+        key: key.to_owned(),
+        body_hash: "h".to_owned(),
+        render: Box::new(|execution, is_old| StoredAnswer {
+            status: 202,
+            body: format!("{} {is_old}", execution.id),
+        }),
+    }
+}
+
+pub(crate) async fn of_racing_requests_with_one_idempotency_key_one_is_carried_out(bench: &Bench) {
+    let mut racers = tokio::task::JoinSet::new();
+    for _ in 0..8 {
+        let store = bench.store.clone();
+        let idempotency = Some(kept("raced"));
+        let request = ExecutionCreate { idempotency, ..request(row(bench.now())) };
+        racers.spawn(async move { store.execution_create(request).await });
+    }
+    let (mut made, mut answers) = (Vec::new(), Vec::new());
+    for result in racers.join_all().await {
+        match result {
+            Ok(Creation::New(execution)) => made.push(execution.id),
+            Ok(Creation::Replayed(answer)) => answers.push(answer.body),
+            Err(StoreError::WrongState { code: "idempotency_in_progress", .. }) => {}
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!(made.len(), 1);
+    let answer = format!("{} false", made[0]);
+    assert!(answers.iter().all(|body| *body == answer), "{answers:?}");
+    let found = bench.store.answer_find("raced".into(), "h".into()).await.unwrap();
+    assert_eq!(found.unwrap().body, answer);
+    let other = bench.store.answer_find("raced".into(), "g".into()).await;
+    assert!(matches!(other, Err(StoreError::IdempotencyMismatch)));
+    assert_eq!(bench.store.answer_find("x".into(), "h".into()).await.unwrap(), None);
+    let list = bench.store.execution_list(ExecutionFilter::default(), page(9)).await.unwrap();
+    assert_eq!(list.total, 1);
+}
+
+pub(crate) async fn a_kept_answer_says_that_the_run_was_there_before(bench: &Bench) {
+    let keyed = || NewExecution { dedup_key: Some("one".into()), ..row(bench.now()) };
+    let Creation::New(first) = bench.store.execution_create(request(keyed())).await.unwrap() else {
+        panic!()
+    };
+    let again = || ExecutionCreate { idempotency: Some(kept("k")), ..request(keyed()) };
+    let Creation::Existing(_) = bench.store.execution_create(again()).await.unwrap() else {
+        panic!()
+    };
+    bench.store.execution_cancel(ExecutionKey::Id(first.id)).await.unwrap();
+    let Creation::Replayed(answer) = bench.store.execution_create(again()).await.unwrap() else {
+        panic!("the answer was not kept")
+    };
+    assert_eq!(answer.body, format!("{} true", first.id));
 }
 
 pub(crate) async fn a_limit_refuses_another_run(bench: &Bench) {

@@ -5,8 +5,10 @@
 
 mod errors;
 mod executions;
-mod fixtures;
+pub(crate) mod fixtures;
 mod ledger;
+mod migrations;
+mod outages;
 mod places;
 mod plans;
 mod schedules;
@@ -67,6 +69,8 @@ laws! {
         a_batch_of_ends_keeps_its_order,
         a_dedup_key_waits_or_runs_once,
         of_racing_creations_with_one_key_one_is_made,
+        of_racing_requests_with_one_idempotency_key_one_is_carried_out,
+        a_kept_answer_says_that_the_run_was_there_before,
         a_limit_refuses_another_run,
         cancelling_ends_what_waits_and_marks_what_runs,
         lists_filter_by_status_schedule_and_chain,
@@ -84,6 +88,8 @@ laws! {
         a_first_failure_opens_one_record_and_plans_its_retry,
         a_retry_that_succeeds_resolves_the_record,
         a_stale_retry_start_is_left_out,
+        an_operators_retry_happens_once_for_a_key,
+        a_letter_is_resubmitted_once_for_a_key,
         spent_attempts_escalate_and_leave_a_letter,
         a_permanent_failure_is_unresolved_with_a_letter,
         resolving_withdraws_the_retry_and_the_letter,
@@ -102,6 +108,7 @@ laws! {
         state_is_kept_by_key,
         keys_are_found_by_prefix_and_revoked_once,
         stale_sessions_are_closed,
+        sessions_follow_their_node_to_a_new_boot,
         retention_deletes_what_is_past_its_time_alone,
         a_dropped_future_is_whole_or_not_at_all,
         a_planned_fault_strikes_before_or_after_the_commit,

@@ -4,7 +4,7 @@ use std::io::{Seek, SeekFrom, Write};
 use std::time::Duration;
 
 use carillon::clock::Clock;
-use carillon::store::{ExecutionFilter, Store, StoreError, StoreLocation, Topic};
+use carillon::store::{ExecutionFilter, Retention, Store, StoreError, StoreLocation, Topic};
 use serde_json::json;
 
 use super::fixtures::{Bench, Home, claimant, options, page, row, start};
@@ -46,6 +46,71 @@ async fn a_damaged_file_is_refused_with_advice() {
     let opened = Store::open(options, Clock::system()).await;
     let Err(StoreError::Internal(message)) = opened else { panic!("it opened") };
     assert!(message.contains("backup"), "{message}");
+}
+
+#[tokio::test]
+async fn a_copy_of_the_closed_file_alone_is_a_backup() {
+    let folder = tempfile::tempdir().unwrap();
+    for round in 0..10 {
+        let path = folder.path().join(format!("{round}.db"));
+        let place = options(StoreLocation::Sqlite(path.clone()));
+        let store = Store::open(place, Clock::system()).await.unwrap();
+        let rows = (0..200).map(|_| row(start())).collect();
+        store.execution_create_batch(rows, None).await.unwrap();
+        // Readers at work when the close comes.
+        let reads = (0..8).map(|_| store.execution_list(ExecutionFilter::default(), page(100)));
+        let reads = futures_util::future::join_all(reads);
+        drop(tokio::time::timeout(Duration::from_micros(round * 300), reads).await);
+        store.close().await;
+        assert!(!folder.path().join(format!("{round}.db-wal")).exists(), "the log is folded in");
+        let copy = folder.path().join("copy.db");
+        std::fs::copy(&path, &copy).unwrap();
+        let again = Store::open(options(StoreLocation::Sqlite(copy.clone())), Clock::system());
+        let again = again.await.unwrap();
+        let list = again.execution_list(ExecutionFilter::default(), page(1)).await.unwrap();
+        assert_eq!(list.total, 200);
+        again.close().await;
+        std::fs::remove_file(copy).unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_stepped_clock_neither_ends_nor_prolongs_a_lease_on_a_file() {
+    let bench = Bench::sqlite().await;
+    let (execution, claim) = bench.running().await;
+    let (boot, lease) = (claim.claimant.boot_id, Duration::from_secs(30));
+    let keep = Retention {
+        completed: Duration::MAX,
+        failed: Duration::MAX,
+        logs: Duration::MAX,
+        events: Duration::MAX,
+        events_min: i64::MAX,
+        dead_letters: Duration::MAX,
+        batch: 10,
+    };
+    let expired =
+        async |store: &Store| store.execution_list_expired(lease / 6, 9).await.unwrap().len();
+    for days in [1, -2, 1] {
+        bench.clock.set(bench.now() + chrono::Duration::days(days));
+        assert_eq!(expired(&bench.store).await, 0, "{days} days");
+        bench.store.retention_sweep(keep.clone()).await.unwrap();
+        assert!(bench.store.node_beat(boot, lease).await.unwrap(), "{days} days");
+    }
+    bench.advance(34);
+    assert_eq!(expired(&bench.store).await, 0);
+    bench.advance(2);
+    assert_eq!(expired(&bench.store).await, 1, "time that passes ends it");
+    assert!(!bench.store.node_beat(boot, lease).await.unwrap());
+    bench.store.close().await;
+
+    // A start with a clock that is a day behind waits no longer for what earlier boots held.
+    let clock = Clock::manual(start() - chrono::Duration::days(1));
+    let again = Store::open(bench.options.clone(), clock.clone()).await.unwrap();
+    again.node_register(claimant(1).claimant, lease).await.unwrap();
+    assert_eq!(again.execution_list_running(boot).await.unwrap()[0].id, execution.id);
+    clock.advance(Duration::from_secs(8));
+    assert_eq!(expired(&again).await, 1);
+    again.close().await;
 }
 
 #[tokio::test]

@@ -117,7 +117,7 @@ pub(crate) async fn an_idempotency_key_gives_the_first_answer_again(bench: &Benc
     let kept = |hash: &str| Idempotency {
         key: "key-1".into(),
         body_hash: hash.into(),
-        render: Box::new(|schedule: &carillon::domain::schedule::Schedule| StoredAnswer {
+        render: Box::new(|schedule: &carillon::domain::schedule::Schedule, _| StoredAnswer {
             status: 201,
             body: format!("{{\"id\":{}}}", schedule.id),
         }),

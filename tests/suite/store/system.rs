@@ -5,8 +5,8 @@ use std::time::Duration;
 use carillon::domain::event::{NewEvent, Room};
 use carillon::domain::execution::ExecutionStatus;
 use carillon::store::{
-    ExecutionFilter, ExecutionKey, FaultPoint, LogRow, NewApiKey, NewSession, Retention, Store,
-    StoreError, Topic,
+    ClaimHere, ExecutionFilter, ExecutionKey, FaultPoint, LogRow, NewApiKey, NewSession, Retention,
+    Store, StoreError, Topic,
 };
 use serde_json::json;
 use uuid::Uuid;
@@ -138,6 +138,29 @@ pub(crate) async fn stale_sessions_are_closed(bench: &Bench) {
     assert_eq!(close(vec![alive]).await, 2);
     assert_eq!(close(vec![alive]).await, 0);
     assert_eq!(close(Vec::new()).await, 1);
+}
+
+pub(crate) async fn sessions_follow_their_node_to_a_new_boot(bench: &Bench) {
+    let (old, new, other) = (claimant(0), claimant(0), claimant(0));
+    let open = async |session_id| {
+        let client_info = json!({"ip": "::1"});
+        let boot_id = old.claimant.boot_id;
+        let session = NewSession { session_id, boot_id, key_name: None, client_info };
+        bench.store.session_open(session).await.unwrap();
+    };
+    let (alive, ended) = (Uuid::new_v4(), Uuid::new_v4());
+    open(alive).await;
+    open(ended).await;
+    let sweep = async |boot: &ClaimHere, alive: Vec<Uuid>| {
+        bench.store.session_close_stale(boot.claimant.boot_id, alive).await.unwrap()
+    };
+    // The old boot holds no lease: another node takes both for orphans.
+    bench.register(&other).await;
+    assert_eq!(sweep(&other, Vec::new()).await, 2);
+    bench.register(&new).await;
+    assert_eq!(sweep(&new, vec![alive]).await, 0);
+    assert_eq!(sweep(&other, Vec::new()).await, 0, "they are its own again");
+    assert_eq!(sweep(&new, Vec::new()).await, 1, "the one that was alive was open");
 }
 
 fn keep_nothing() -> Retention {

@@ -3,11 +3,12 @@
 //! [`database`] gives a fresh database on a cluster that all test processes of a run share: the
 //! first to ask starts it, a watcher ends and removes it some seconds after the last test process
 //! is gone, however that went (locks end with their holders, so a killed test leaks nothing).
-//! [`Cluster::start`] gives a cluster of one's own, to be stopped and started at will.
+//! [`Cluster::start`] gives a cluster of one's own, to be stopped and started at will;
+//! [`Cluster::german`] and [`Cluster::encrypted`] give odd ones.
 //!
-//! Clusters listen on a Unix socket alone and live in the temporary directory, because a checkout
-//! may lie where the `postgres` user cannot go and socket paths must be short. The locks live
-//! under `target/`. As root, PostgreSQL runs as its own user.
+//! Clusters listen on a Unix socket alone (the encrypted one on loopback too) and live in the
+//! temporary directory, because a checkout may lie where the `postgres` user cannot go and socket
+//! paths must be short. The locks live under `target/`. As root, PostgreSQL runs as its own user.
 
 use std::fs::{self, File};
 use std::os::unix::fs::chown;
@@ -16,14 +17,20 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 use rustix::fs::{FlockOperation, flock};
+
+use super::proxy::Proxy;
 
 const MISSING: &str = "PostgreSQL's server programs are missing; install them with: \
                        apt-get update && apt-get install -y postgresql-15";
 
 /// Seconds without a test process after which the shared cluster is removed.
 const SHARED_IDLE_SECONDS: u32 = 5;
+
+/// Names the socket; nothing listens on it as a port.
+const PORT: u16 = 5432;
 
 /// What a test cluster trades for speed, unless it is to be durable.
 const FAST: &str = "-c fsync=off -c full_page_writes=off -c synchronous_commit=off";
@@ -65,6 +72,15 @@ pub(crate) fn database() -> Database {
     Database { url: cluster.url(&name), name }
 }
 
+impl Database {
+    /// Runs statements in it and gives what they print.
+    pub(crate) fn query(&self, statements: &str) -> String {
+        let mut command = Command::new(binaries().join("psql"));
+        command.args(["-XAtq", "-v", "ON_ERROR_STOP=1", "-d", &self.url, "-c", statements]);
+        String::from_utf8(run(&mut command).stdout).expect("psql prints UTF-8").trim().to_owned()
+    }
+}
+
 impl Drop for Database {
     fn drop(&mut self) {
         // The watcher removes the whole cluster anyway; this only saves memory in a long run.
@@ -78,6 +94,9 @@ impl Drop for Database {
 pub(crate) struct Cluster {
     directory: PathBuf,
     options: String,
+    port: u16,
+    /// `LANGUAGE` of its messages.
+    language: &'static str,
     /// Held while this process may use the cluster; the watcher waits for it.
     users: File,
     is_shared: bool,
@@ -87,14 +106,35 @@ impl Cluster {
     /// A cluster of this test's own, removed with this value. A durable one syncs as production
     /// does.
     pub(crate) fn start(durable: bool) -> Self {
+        let options = if durable { String::new() } else { FAST.to_owned() };
+        Self::of(options, "C", |_| {})
+    }
+
+    /// One that speaks German. Translations come with the server; a locale is not needed.
+    pub(crate) fn german() -> Self {
+        Self::of(format!("{FAST} -c lc_messages=C.utf8"), "de", |_| {})
+    }
+
+    /// One that listens on loopback too, with a certificate for `localhost`.
+    pub(crate) fn encrypted() -> Self {
+        let options = format!("{FAST} -c ssl=on -c listen_addresses=127.0.0.1");
+        Self::of(options, "C", |cluster| {
+            let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+            cluster.port = port.local_addr().unwrap().port();
+            cluster.make_certificate();
+        })
+    }
+
+    fn of(options: String, language: &'static str, prepare: impl FnOnce(&mut Self)) -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
         let locks = Locks::named(&format!("postgres-{}-{count}", std::process::id()));
         let users = lock(&locks.users, FlockOperation::LockShared);
         let directory = create_directory();
-        let options = if durable { String::new() } else { FAST.to_owned() };
-        let cluster = Self { directory, options, users, is_shared: false };
+        let port = PORT;
+        let mut cluster = Self { directory, options, port, language, users, is_shared: false };
         cluster.initialize();
+        prepare(&mut cluster);
         watch(&cluster, &locks, 1);
         cluster.resume();
         cluster
@@ -102,7 +142,26 @@ impl Cluster {
 
     /// The URL of one of its databases; `postgres` always exists.
     pub(crate) fn url(&self, database: &str) -> String {
-        format!("postgres://postgres@/{database}?host={}", self.directory.display())
+        let directory = self.directory.display();
+        format!("postgres://postgres@/{database}?host={directory}&port={}", self.port)
+    }
+
+    /// The URL of a database over loopback, on clusters that listen there.
+    pub(crate) fn encrypted_url(&self, database: &str, mode: &str) -> String {
+        format!("postgres://postgres@localhost:{}/{database}?sslmode={mode}", self.port)
+    }
+
+    /// The file with the root of an encrypted cluster's certificate.
+    pub(crate) fn root_certificate(&self) -> PathBuf {
+        self.data().join("root.crt")
+    }
+
+    /// A network to this cluster, and the URL of a database through it.
+    pub(crate) fn through_proxy(&self, database: &str) -> (Proxy, String) {
+        let proxy = Proxy::to(&self.directory.join(format!(".s.PGSQL.{}", self.port)));
+        let url =
+            format!("postgres://postgres@127.0.0.1:{}/{database}?sslmode=disable", proxy.port());
+        (proxy, url)
     }
 
     /// Stops the server as a crash would.
@@ -115,11 +174,12 @@ impl Cluster {
         let directory = self.directory.display();
         let options = format!(
             "-c listen_addresses='' -c unix_socket_directories='{directory}' \
-             -c max_connections=200 -c shared_buffers=64MB {}",
-            self.options
+             -c max_connections=200 -c shared_buffers=64MB -c port={} {}",
+            self.port, self.options
         );
         let log = self.directory.join("log");
-        run(self.pg_ctl(&["start", "-w", "-t", "60", "-o", &options, "-l"]).arg(log));
+        let mut start = self.pg_ctl(&["start", "-w", "-t", "60", "-o", &options, "-l"]);
+        run(start.arg(log).env("LANGUAGE", self.language));
     }
 
     /// Runs a statement in the `postgres` database and gives what it prints.
@@ -128,9 +188,47 @@ impl Cluster {
         String::from_utf8(output.stdout).expect("psql prints UTF-8").trim().to_owned()
     }
 
+    /// Runs a statement that must fail and gives what the server says.
+    pub(crate) fn failure(&self, statement: &str) -> String {
+        let output = self.psql(statement).output().expect("psql is installed");
+        assert!(!output.status.success(), "{statement} succeeds");
+        String::from_utf8(output.stderr).expect("psql prints UTF-8")
+    }
+
+    /// Holds a lock on a table of the `postgres` database for a while; returns when it is held.
+    pub(crate) fn lock_table(&self, table: &str, span: Duration) -> std::thread::JoinHandle<()> {
+        let statement = format!("BEGIN; LOCK TABLE {table}; SELECT pg_sleep({})", span.as_secs());
+        let mut locking = self.psql(&statement);
+        let thread = std::thread::spawn(move || drop(run(&mut locking)));
+        let held = format!(
+            "SELECT count(*) FROM pg_locks WHERE relation = '{table}'::regclass \
+             AND mode = 'AccessExclusiveLock' AND granted"
+        );
+        while self.query(&held) == "0" {}
+        thread
+    }
+
     fn initialize(&self) {
         let options = ["-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync"];
         run(program("initdb").args(options).arg("-D").arg(self.data()));
+    }
+
+    /// A root of our own and a certificate for `localhost` that it vouches for.
+    fn make_certificate(&self) {
+        let openssl = |arguments: &str| {
+            let mut command = as_server(Path::new("openssl"));
+            run(command.current_dir(self.data()).args(arguments.split(' ')));
+        };
+        let key = "-newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout";
+        openssl(&format!("req -x509 {key} root.key -out root.crt -days 2 -subj /CN=tests"));
+        openssl(&format!("req {key} server.key -out server.csr -subj /CN=localhost"));
+        let names = self.directory.join("names");
+        fs::write(&names, "subjectAltName=DNS:localhost\nbasicConstraints=CA:FALSE\n").unwrap();
+        openssl(&format!(
+            "x509 -req -in server.csr -CA root.crt -CAkey root.key -CAcreateserial -days 2 \
+             -out server.crt -extfile {}",
+            names.display()
+        ));
     }
 
     fn data(&self) -> PathBuf {
@@ -145,14 +243,15 @@ impl Cluster {
 
     fn psql(&self, statement: &str) -> Command {
         let mut command = Command::new(binaries().join("psql"));
-        command.args(["-XAtq", "-U", "postgres", "-h"]).arg(&self.directory);
+        command.args(["-XAtq", "-U", "postgres", "-p", &self.port.to_string(), "-h"]);
+        command.arg(&self.directory);
         command.args(["-d", "postgres", "-c", statement]);
         command
     }
 
     fn is_alive(&self) -> bool {
         let mut command = Command::new(binaries().join("pg_isready"));
-        command.arg("-q").arg("-h").arg(&self.directory);
+        command.args(["-q", "-p", &self.port.to_string(), "-h"]).arg(&self.directory);
         command.status().is_ok_and(|status| status.success())
     }
 }
@@ -200,6 +299,8 @@ fn shared() -> &'static Cluster {
         let adopt = |directory| Cluster {
             directory,
             options: FAST.to_owned(),
+            port: PORT,
+            language: "C",
             users: users.try_clone().expect("the lock's file can be shared"),
             is_shared: true,
         };
@@ -266,7 +367,11 @@ fn server_user() -> Option<&'static str> {
 
 /// A server program, run as a user that PostgreSQL accepts.
 fn program(name: &str) -> Command {
-    let path = binaries().join(name);
+    as_server(&binaries().join(name))
+}
+
+/// A program that runs as the server does.
+fn as_server(path: &Path) -> Command {
     let mut command = match server_user() {
         None => Command::new(path),
         Some(user) => {

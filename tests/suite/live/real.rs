@@ -20,7 +20,7 @@ fn notices(count: usize) -> Vec<NewEvent> {
         severity: None,
         tags: Vec::new(),
         owner: None,
-        payload: json!({}),
+        payload: "{}".to_owned(),
     };
     vec![notice; count]
 }

@@ -145,6 +145,8 @@ pub struct Schedule {
     pub paused_at: Option<DateTime<Utc>>,
     /// When it was last resumed; what was missed between the pause and this was missed by it.
     pub resumed_at: Option<DateTime<Utc>>,
+    /// The earliest instant at which the next run that is caught up on may start.
+    pub catch_up_at: Option<DateTime<Utc>>,
     /// When it was made.
     pub created_at: DateTime<Utc>,
     /// When it was last edited, paused or resumed.

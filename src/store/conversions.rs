@@ -120,6 +120,7 @@ impl TryFrom<ScheduleRow> for Schedule {
             fired: row.fired,
             paused_at: row.paused_at.map(|at| at.0),
             resumed_at: row.resumed_at.map(|at| at.0),
+            catch_up_at: row.catch_up_at.map(|at| at.0),
             created_at: row.created_at.0,
             updated_at: row.updated_at.0,
             version: row.version,

@@ -44,6 +44,7 @@ pub(crate) struct ScheduleRow {
     pub(crate) fired: i64,
     pub(crate) paused_at: Option<Instant>,
     pub(crate) resumed_at: Option<Instant>,
+    pub(crate) catch_up_at: Option<Instant>,
     pub(crate) created_at: Instant,
     pub(crate) updated_at: Instant,
     pub(crate) version: i64,

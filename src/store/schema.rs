@@ -37,6 +37,7 @@ diesel::table! {
         fired -> BigInt,
         paused_at -> Nullable<Instant>,
         resumed_at -> Nullable<Instant>,
+        catch_up_at -> Nullable<Instant>,
         created_at -> Instant,
         updated_at -> Instant,
         version -> BigInt,

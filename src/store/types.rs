@@ -126,6 +126,8 @@ pub struct Firing {
     /// `overlap_limit` leaves out are held (the next instant becomes the first of them) instead of
     /// going to the ledger.
     pub catch_up: usize,
+    /// Time between two of them (`catchupPerMinute`); none when they need not be spread.
+    pub catch_up_spacing: Option<chrono::Duration>,
     /// Pending and running rows of the schedule that may exist at once, these included; `None` is
     /// no limit.
     pub overlap_limit: Option<i32>,
@@ -160,6 +162,7 @@ pub(crate) struct Advance {
     pub(crate) fired: i64,
     pub(crate) enabled: bool,
     pub(crate) paused_at: Option<Timestamp>,
+    pub(crate) catch_up_at: Option<Timestamp>,
 }
 
 /// The end of a running execution.

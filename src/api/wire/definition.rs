@@ -34,6 +34,7 @@ const KNOWN: &[&str] = &[
     "misfireGraceMs",
     "catchupWindowMs",
     "catchupMax",
+    "catchupPerMinute",
     "retryPolicy",
     "severity",
     "costPerHour",
@@ -46,7 +47,6 @@ const KNOWN: &[&str] = &[
 
 /// Fields of the contract that are not built yet.
 const PLANNED: &[&str] = &[
-    "catchupPerMinute",
     "jitterMs",
     "queueLimit",
     "runAs",
@@ -70,6 +70,7 @@ const DAY_MS: i64 = 86_400_000;
 const WINDOW_MAX_MS: i64 = 31 * DAY_MS;
 const WINDOW_DEFAULT_MS: i64 = 3_600_000;
 const CATCHUP_MAX: i64 = 10_000;
+const CATCHUP_RATE_MAX: i64 = 60_000;
 const CATCHUP_DEFAULT: i64 = 100;
 const CONCURRENT_MAX: i64 = 10_000;
 const EXECUTIONS_MAX: i64 = 1_000_000_000_000;
@@ -118,6 +119,7 @@ pub(crate) fn parse(value: &Value, around: &Surroundings<'_>) -> Result<Parsed, 
     let grace = fields.integer("misfireGraceMs", 0..=DAY_MS).unwrap_or(around.misfire_grace_ms);
     let window = fields.integer("catchupWindowMs", 0..=WINDOW_MAX_MS);
     let most = fields.integer("catchupMax", 1..=CATCHUP_MAX);
+    let rate = fields.integer("catchupPerMinute", 1..=CATCHUP_RATE_MAX);
     let rest = Rest {
         description: fields.text("description", DESCRIPTION_MAX),
         enabled: fields.flag("enabled").unwrap_or(true),
@@ -149,7 +151,7 @@ pub(crate) fn parse(value: &Value, around: &Surroundings<'_>) -> Result<Parsed, 
             misfire_grace_ms: grace,
             catchup_window_ms: window.unwrap_or(WINDOW_DEFAULT_MS),
             catchup_max: small(most.unwrap_or(CATCHUP_DEFAULT)),
-            catchup_per_minute: None,
+            catchup_per_minute: rate.map(small),
             retry_policy: rest.retry_policy,
             severity: rest.severity,
             cost_per_hour: rest.cost_per_hour,

@@ -185,6 +185,7 @@ fn next_runs_end_with_the_schedule() {
         fired: 1,
         paused_at: None,
         resumed_at: None,
+        catch_up_at: None,
         created_at: at(0),
         updated_at: at(0),
         version: 1,

@@ -16,6 +16,8 @@ use crate::runtime::scheduler::reasons::Reasons;
 use crate::runtime::scheduler::stop::StopWindow;
 use crate::store::Firing;
 
+const MINUTE_MS: i64 = 60_000;
+
 /// What is known of the schedule's task when a row is made.
 #[must_use]
 pub fn snapshot(definition: &ScheduleDefinition) -> TaskSnapshot {
@@ -38,6 +40,12 @@ pub fn overlap_limit(definition: &ScheduleDefinition) -> Option<i32> {
         OverlapPolicy::Skip => Some(definition.max_concurrent.unwrap_or(1)),
         OverlapPolicy::Allow => definition.max_concurrent,
     }
+}
+
+/// Time between two runs that are caught up on, when they are to be spread.
+fn spacing(definition: &ScheduleDefinition) -> Option<chrono::Duration> {
+    let rate = i64::from(definition.catchup_per_minute?.max(1));
+    Some(chrono::Duration::milliseconds(MINUTE_MS / rate))
 }
 
 /// The firing of a schedule at `now`.
@@ -66,14 +74,28 @@ pub fn plan_schedule(
     };
     let plan = plan_firing(due, rules, now, &Reasons::of(schedule, stop));
     let run_all = definition.misfire_policy == MisfirePolicy::RunAll;
-    let executions =
-        plan.run.iter().map(|at| Arc::new(planned_execution(schedule, *at, now))).collect();
+    let catch_up = if run_all { plan.caught_up } else { 0 };
+    let spacing = spacing(definition).filter(|_| catch_up > 0);
+    let executions = plan
+        .run
+        .iter()
+        .enumerate()
+        .map(|(place, at)| {
+            let mut row = planned_execution(schedule, *at, now);
+            if let Some(spacing) = spacing.filter(|_| place < catch_up) {
+                let first = schedule.catch_up_at.map_or(now, |at| at.max(now));
+                row.available_at = first + spacing * i32::try_from(place).unwrap_or(i32::MAX);
+            }
+            Arc::new(row)
+        })
+        .collect();
     Firing {
         schedule_id: schedule.id,
         expected_next: schedule.next_run_at,
         expected_version: schedule.version,
         executions,
-        catch_up: if run_all { plan.caught_up } else { 0 },
+        catch_up,
+        catch_up_spacing: spacing,
         overlap_limit: overlap_limit(definition),
         ledger: plan.ledger,
         next_run_at: plan.next,
@@ -146,3 +168,7 @@ fn planned_execution(schedule: &Schedule, at: Timestamp, now: Timestamp) -> NewE
         created_by: None,
     }
 }
+
+#[cfg(test)]
+#[path = "plan_tests.rs"]
+mod tests;

@@ -125,13 +125,15 @@ statement! {
     /// Moves schedules on.
     AdvanceSchedules<'a> {
         "UPDATE task_schedules AS t SET next_run_at = r.next_run_at, last_run_at = r.last_run_at, \
-         fired = r.fired, enabled = r.enabled, paused_at = r.paused_at FROM unnest(", id: Vec<i64> as Array<BigInt>;
+         fired = r.fired, enabled = r.enabled, paused_at = r.paused_at, catch_up_at = \
+         r.catch_up_at FROM unnest(", id: Vec<i64> as Array<BigInt>;
         ", ", next_run_at: Vec<Option<Instant>> as Array<Nullable<sql::Instant>>;
         ", ", last_run_at: Vec<Option<Instant>> as Array<Nullable<sql::Instant>>;
         ", ", fired: Vec<i64> as Array<BigInt>;
         ", ", enabled: Vec<bool> as Array<Bool>;
         ", ", paused_at: Vec<Option<Instant>> as Array<Nullable<sql::Instant>>;
-        => ") AS r(id, next_run_at, last_run_at, fired, enabled, paused_at) WHERE t.id = r.id"
+        ", ", catch_up_at: Vec<Option<Instant>> as Array<Nullable<sql::Instant>>;
+        => ") AS r(id, next_run_at, last_run_at, fired, enabled, paused_at, catch_up_at) WHERE t.id = r.id"
     }
 }
 
@@ -252,6 +254,7 @@ pub(crate) async fn advance_schedules(conn: &mut Conn, advances: Vec<Advance>) -
         fired: advances.iter().map(|one| one.fired).collect(),
         enabled: advances.iter().map(|one| one.enabled).collect(),
         paused_at: advances.iter().map(|one| one.paused_at.map(Instant)).collect(),
+        catch_up_at: advances.iter().map(|one| one.catch_up_at.map(Instant)).collect(),
         of: PhantomData,
     }
     .execute(conn)

@@ -119,6 +119,14 @@ fn split_by_limit(firing: &Firing, active: i64) -> Split<'_> {
     }
 }
 
+/// When the next run that is caught up on may start, after those that this firing made.
+fn next_catch_up(firing: &Firing, held: Option<Timestamp>) -> Option<Timestamp> {
+    let spacing = firing.catch_up_spacing?;
+    let caught_up = firing.executions.get(..firing.catch_up)?;
+    let made = caught_up.iter().take_while(|row| held.is_none_or(|held| row.scheduled_at < held));
+    made.last().map(|row| row.available_at + spacing)
+}
+
 fn overlap_range(over: &[Arc<NewExecution>]) -> Option<LedgerRange> {
     let (first, last) = (over.first()?, over.last()?);
     Some(LedgerRange {
@@ -154,6 +162,7 @@ async fn advance(
             schedule.last_run_at = schedule.last_run_at.max(Some(*last));
         }
         schedule.next_run_at = held.or(firing.next_run_at);
+        schedule.catch_up_at = next_catch_up(firing, held).or(schedule.catch_up_at);
         if firing.exhausted && held.is_none() && schedule.definition.enabled {
             schedule.definition.enabled = false;
             schedule.paused_at = Some(now);
@@ -167,6 +176,7 @@ async fn advance(
             fired: schedule.fired,
             enabled: schedule.definition.enabled,
             paused_at: schedule.paused_at,
+            catch_up_at: schedule.catch_up_at,
         });
     }
     hot::advance_schedules(tx.conn(), advances).await

@@ -120,6 +120,7 @@ statement! {
         ", fired = ", fired: i64 as BigInt;
         ", enabled = ", enabled: bool as Bool;
         ", paused_at = ", paused_at: Option<Instant> as Nullable<sql::Instant>;
+        ", catch_up_at = ", catch_up_at: Option<Instant> as Nullable<sql::Instant>;
         " WHERE id = ", id: i64 as BigInt;
         => ""
     }
@@ -260,6 +261,7 @@ pub(crate) async fn advance_schedules(conn: &mut Conn, advances: Vec<Advance>) -
                 fired: advance.fired,
                 enabled: advance.enabled,
                 paused_at: advance.paused_at.map(Instant),
+                catch_up_at: advance.catch_up_at.map(Instant),
                 id: advance.id,
                 of: PhantomData,
             }

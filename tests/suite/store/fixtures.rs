@@ -229,6 +229,7 @@ pub(crate) fn firing(
 ) -> Firing {
     Firing {
         catch_up: 0,
+        catch_up_spacing: None,
         schedule_id: schedule.id,
         expected_next: schedule.next_run_at,
         expected_version: schedule.version,

@@ -54,6 +54,7 @@ laws! {
         of_racing_firings_one_wins,
         an_instant_that_ran_is_left_out_of_a_firing,
         overlap_goes_to_the_ledger,
+        the_rate_of_a_catch_up_outlives_its_firing,
         an_exhausted_schedule_is_paused,
         a_firing_from_an_old_plan_changes_nothing,
         deleting_cancels_what_waits_and_keeps_history,

@@ -218,6 +218,29 @@ pub(crate) async fn overlap_goes_to_the_ledger(bench: &Bench) {
     assert_eq!((result.executions.len(), result.overlapped), (0, 1));
 }
 
+pub(crate) async fn the_rate_of_a_catch_up_outlives_its_firing(bench: &Bench) {
+    let schedule = bench.schedule("behind").await;
+    let at = schedule.next_run_at.unwrap();
+    let instants: Vec<_> = (0..4).map(|minute| at + Duration::minutes(minute)).collect();
+    let spacing = Duration::seconds(15);
+    let mut plan = firing(&schedule, &instants, Some(at + Duration::hours(1)));
+    plan.catch_up = 3;
+    plan.catch_up_spacing = Some(spacing);
+    plan.overlap_limit = Some(2);
+    for (place, row) in (0..).zip(&mut plan.executions) {
+        std::sync::Arc::make_mut(row).available_at = bench.now() + spacing * place;
+    }
+    let result = bench.store.schedule_fire(vec![plan], None).await.unwrap();
+    assert_eq!((result.executions.len(), result.held.len()), (2, 1));
+    let behind = bench.store.schedule_get(schedule.id).await.unwrap();
+    assert_eq!(behind.next_run_at, Some(instants[2]), "the third waits for the first two");
+    assert_eq!(behind.catch_up_at, Some(bench.now() + spacing * 2));
+    let on_time = firing(&behind, &instants[2..3], Some(at + Duration::hours(1)));
+    bench.store.schedule_fire(vec![on_time], None).await.unwrap();
+    let after = bench.store.schedule_get(schedule.id).await.unwrap();
+    assert_eq!(after.catch_up_at, behind.catch_up_at, "a firing on time leaves it");
+}
+
 pub(crate) async fn an_exhausted_schedule_is_paused(bench: &Bench) {
     let schedule = bench.schedule("once").await;
     let before = bench.last_event().await;

@@ -1,0 +1,1 @@
+ALTER TABLE task_schedules DROP COLUMN catch_up_at;

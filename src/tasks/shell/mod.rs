@@ -191,6 +191,7 @@ pub(super) async fn supervise(
     let mut cut = None;
     let Supervised { control, mut lease, timeout, watchdog } = plan;
     let mut patience = Instant::now() + timeout + watchdog;
+    let (mut was_woken, mut killed) = (false, 0);
     let report = loop {
         tokio::select! {
             report = shimmed.report(&mut line) => break report,
@@ -216,13 +217,20 @@ pub(super) async fn supervise(
             }
             () = tokio::time::sleep_until(patience) => {
                 cut = cut.or(Some(Cut::Timeout));
-                shimmed.kill_shim();
-                patience = Instant::now() + watchdog;
+                // It may be stopped, or slow on a machine that has much to do: a shim that can
+                // still prove the end of its tree is not given up lightly.
+                if was_woken {
+                    killed = shimmed.end_from_outside().await;
+                    break None;
+                }
+                shimmed.wake_shim();
+                was_woken = true;
+                patience = Instant::now() + SHIM_MARGIN;
             }
         }
     };
     let swept = shimmed.finish(report.is_some()).await;
-    (report, cut, swept)
+    (report, cut, swept.saturating_add(killed))
 }
 
 async fn follow_progress(

@@ -7,6 +7,7 @@ use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command as StdCommand, Stdio};
 
+use rustix::process::{Pid, Signal, kill_process};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::UnixStream;
 use tokio::net::unix::pipe;
@@ -99,11 +100,23 @@ impl Shimmed {
         serde_json::from_slice(line).ok()
     }
 
-    /// Ends the shim itself, which did not do as it was told.
-    pub(crate) fn kill_shim(&mut self) {
+    /// Lets a shim go on that the task has stopped.
+    pub(crate) fn wake_shim(&self) {
+        if let Some(shim) = self.reaper.pid() {
+            let _gone = kill_process(shim, Signal::CONT);
+        }
+    }
+
+    /// Ends the tree of a shim that does not do as it was told, then the shim. In this order: while
+    /// the shim is there, no process of the tree can leave it. Returns how many were killed.
+    pub(crate) async fn end_from_outside(&mut self) -> u32 {
+        let Some(shim) = self.reaper.pid() else { return 0 };
+        let raw = shim.as_raw_nonzero().get();
+        let killed = tokio::task::spawn_blocking(move || stray::end_below(raw)).await;
         if let Some(child) = self.reaper.child.as_mut() {
             drop(child.kill());
         }
+        killed.unwrap_or_default()
     }
 
     /// Waits until the shim's process is gone and, when it went without a report, until what it
@@ -133,6 +146,11 @@ impl Reaper {
     /// Moves the duty to wait to the answer.
     fn take(&mut self) -> Self {
         Self { child: self.child.take(), ticket: self.ticket, mark: self.mark.take() }
+    }
+
+    /// The shim's process, which has its id until it is reaped here.
+    fn pid(&self) -> Option<Pid> {
+        Pid::from_raw(i32::try_from(self.child.as_ref()?.id()).ok()?)
     }
 
     /// Blocks until the shim is gone; sweeps after it if it may have left something.

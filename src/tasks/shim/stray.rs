@@ -1,10 +1,15 @@
-//! What a lost shim leaves behind.
+//! What a lost shim leaves behind, and the end of a tree whose shim does not do its part.
 //!
 //! A task can end its own shim, for it runs as the same user. Its processes then go to the nearest
 //! subreaper above, which is the server once it has called [`adopt_orphans`]. They are known by
 //! three marks, any of which will do: they are children of the server that it did not start, in a
 //! session that is not its own; or they are in the shim's session; or their environment names the
 //! execution. Whoever descends from one of them belongs to them.
+//!
+//! The server has other children, so `wait` cannot prove to it that none of these is left. Instead
+//! it looks until several looks in a row have found nothing, not even an ended process: a child of
+//! the server stays in the kernel's list until the server reaps it, so a chain of processes that
+//! fork and die always shows one of its links.
 
 use std::collections::{HashMap, HashSet};
 use std::io;
@@ -12,12 +17,14 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::{Mutex, RwLock};
-use rustix::process::{Pid, WaitOptions, getpid, set_child_subreaper, waitpid};
+use rustix::process::{WaitOptions, getpid, set_child_subreaper, waitpid};
 
 use super::tree::{self, Stat};
 
 /// How long a sweep may take; what then still lives cannot be killed (it hangs in the kernel).
 const SWEEP_LIMIT: Duration = Duration::from_secs(10);
+/// How many looks in a row must find nothing.
+const QUIET_LOOKS: u32 = 4;
 /// How often a sweep looks.
 const LOOK_EVERY: Duration = Duration::from_millis(10);
 
@@ -28,6 +35,9 @@ static TICKETS: AtomicU64 = AtomicU64::new(0);
 /// Held for reading while a shim is started and filed, for writing while strays are told apart
 /// from shims: a shim that is not filed yet would look like a stray.
 pub(super) static STARTING: RwLock<()> = RwLock::new(());
+/// Held while strays are hit and reaped: whoever reaps one frees its id, which another sweep might
+/// be about to hit.
+static SWEEPING: Mutex<()> = Mutex::new(());
 
 /// Makes this process inherit the processes of shims that are killed, so that it can end them.
 /// For the server's start, once; without it strays are found by the other marks only.
@@ -63,59 +73,67 @@ pub(super) struct LostShim<'a> {
     pub(super) mark: Option<&'a str>,
 }
 
+/// Kills everything below a shim that lives and does not do it itself (it is stopped, or starved),
+/// blocking until nothing of it lives or [`SWEEP_LIMIT`] has passed. The shim stays: for as long as
+/// it is there its orphans come back to it. Returns how many processes were hit.
+pub(super) fn end_below(shim: i32) -> u32 {
+    let deadline = Instant::now() + SWEEP_LIMIT;
+    let roots = HashSet::from([shim]);
+    let living =
+        || tree::look_below(&roots).into_iter().filter(|stat| !stat.zombie).collect::<Vec<_>>();
+    let mut hit = HashSet::new();
+    let mut quiet = 0;
+    while quiet < QUIET_LOOKS && Instant::now() < deadline {
+        let fresh = tree::kill_all(living);
+        quiet = if fresh.is_empty() { quiet + 1 } else { 0 };
+        hit.extend(fresh);
+        pause();
+    }
+    u32::try_from(hit.len()).unwrap_or(u32::MAX)
+}
+
 impl LostShim<'_> {
     /// Kills what the shim left, blocking until it is gone or [`SWEEP_LIMIT`] has passed. Returns
     /// how many processes were hit.
     pub(super) fn sweep(&self) -> u32 {
         let deadline = Instant::now() + SWEEP_LIMIT;
         let mut hit = HashSet::new();
-        loop {
-            let fresh = tree::kill_all(|| self.strays());
-            let done = fresh.is_empty();
-            hit.extend(fresh);
-            let mut adopted: HashSet<Pid> = hit.iter().map(|process| process.pid).collect();
-            // Some may have ended by themselves since the shim was lost.
-            let zombies = self.strays().into_iter().filter(|stat| stat.zombie);
-            adopted.extend(zombies.map(|stat| stat.process.pid));
-            let mut left = false;
-            for pid in adopted {
-                // Only our own children can be reaped; for all others this fails at once.
-                left |= matches!(waitpid(Some(pid), WaitOptions::NOHANG), Ok(None));
-            }
-            if (done && !left) || Instant::now() >= deadline {
-                return u32::try_from(hit.len()).unwrap_or(u32::MAX);
-            }
+        let mut quiet = 0;
+        while quiet < QUIET_LOOKS && Instant::now() < deadline {
+            let _alone = SWEEPING.lock();
+            let mut ended = false;
+            // The adopted first and fast, then the marked, for which all processes are read.
+            let adopted = tree::kill_all(|| adopted(&mut ended));
+            let marked = tree::kill_all(|| self.marked());
+            quiet = if ended || !adopted.is_empty() || !marked.is_empty() { 0 } else { quiet + 1 };
+            hit.extend(adopted.into_iter().chain(marked));
             pause();
         }
+        if quiet < QUIET_LOOKS {
+            tracing::error!(shim = self.pid, "processes of a lost shim could not be ended");
+        }
+        u32::try_from(hit.len()).unwrap_or(u32::MAX)
     }
 
-    fn strays(&self) -> Vec<Stat> {
-        let _nobody_starts = STARTING.write();
+    fn marked(&self) -> Vec<Stat> {
         let all = tree::look_at_all();
-        let own = getpid();
-        let own_raw = own.as_raw_nonzero().get();
-        let own_session = tree::look(own).map_or(0, |stat| stat.session);
+        let own = getpid().as_raw_nonzero().get();
         let shims = SHIMS.lock().clone().unwrap_or_default();
-        let adopts = ADOPTS.load(Ordering::Relaxed);
         let raw = |stat: &Stat| stat.process.pid.as_raw_nonzero().get();
-        let is_stray = |stat: &Stat| {
-            let adopted = adopts && stat.parent == own_raw && stat.session != own_session;
-            adopted || stat.session == self.pid || self.is_marked(raw(stat))
-        };
         let roots: HashSet<i32> = all
             .iter()
             .filter(|stat| {
                 let pid = raw(stat);
-                pid != own_raw && pid != self.pid && !shims.contains_key(&pid)
+                pid != own && pid != self.pid && !shims.contains_key(&pid)
             })
-            .filter(|stat| is_stray(stat))
+            .filter(|stat| stat.session == self.pid || self.is_marked(raw(stat)))
             .map(raw)
             .collect();
         let below = tree::descendants(&all, &roots);
-        let mut strays: Vec<Stat> =
+        let mut marked: Vec<Stat> =
             all.into_iter().filter(|stat| roots.contains(&raw(stat))).collect();
-        strays.extend(below);
-        strays
+        marked.extend(below);
+        marked
     }
 
     fn is_marked(&self, pid: i32) -> bool {
@@ -124,6 +142,39 @@ impl LostShim<'_> {
             environ.split(|byte| *byte == 0).any(|entry| entry == mark.as_bytes())
         })
     }
+}
+
+/// The children that this process inherited from lost shims and that live. Those that have ended
+/// are reaped; `ended` is set if there were any.
+fn inherited(ended: &mut bool) -> Vec<Stat> {
+    if !ADOPTS.load(Ordering::Relaxed) {
+        return Vec::new();
+    }
+    let _nobody_starts = STARTING.write();
+    let own = getpid();
+    let own_session = tree::look(own).map_or(0, |stat| stat.session);
+    let shims = SHIMS.lock().clone().unwrap_or_default();
+    let is_ours = |stat: &Stat| {
+        stat.session != own_session && !shims.contains_key(&stat.process.pid.as_raw_nonzero().get())
+    };
+    let mut found = tree::look_at_children(own.as_raw_nonzero().get());
+    found.retain(is_ours);
+    for stat in found.extract_if(.., |stat| stat.zombie) {
+        *ended = true;
+        let _gone = waitpid(Some(stat.process.pid), WaitOptions::NOHANG);
+    }
+    found
+}
+
+/// The inherited children that live and everything below them.
+fn adopted(ended: &mut bool) -> Vec<Stat> {
+    let mut found = inherited(ended);
+    let roots: HashSet<i32> =
+        found.iter().map(|stat| stat.process.pid.as_raw_nonzero().get()).collect();
+    if !roots.is_empty() {
+        found.extend(tree::look_below(&roots));
+    }
+    found
 }
 
 /// Sleeps on a thread that may block.

@@ -1,17 +1,26 @@
 //! The process tree as `/proc` shows it, and signals that hit only whom they mean.
 //!
 //! A process is named by its id *and* its start time, since the kernel gives ids again. A signal
-//! goes through a pidfd whose process was looked at after it was opened, so a process that took
-//! over the id meanwhile is never hit.
+//! to a child of our own goes straight to its id, which stays taken until we reap it; any other
+//! goes through a pidfd whose process was looked at after it was opened. So a process that took
+//! over an id meanwhile is never hit.
+//!
+//! The kernel's own list of a process's children is read where there is one: a look at a tree then
+//! costs microseconds a process, whatever else runs on the machine, so that it is faster than
+//! processes that for ever start others and die. Without that list all of `/proc` is read.
+//!
+//! Not here: the proof that nothing is left. No look at `/proc` can give it; `wait` can.
 
 use std::collections::{HashMap, HashSet};
 use std::fs;
 
 use rustix::io::Errno;
-use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open, pidfd_send_signal};
+use rustix::process::{
+    Pid, PidfdFlags, Signal, getpid, kill_process, pidfd_open, pidfd_send_signal,
+};
 
 /// How often [`kill_all`] looks for processes that were born while it froze the others.
-const FREEZE_ROUNDS: usize = 64;
+const FREEZE_ROUNDS: usize = 256;
 
 /// One process, for as long as it lives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -79,8 +88,64 @@ pub(super) fn descendants(all: &[Stat], roots: &HashSet<i32>) -> Vec<Stat> {
     found
 }
 
-/// Sends `signal` to `process` if it still is that process.
-pub(super) fn send(process: Process, signal: Signal) {
+/// The children of `parent` by the kernel's own list, ended ones that are not reaped included;
+/// `None` when the kernel keeps none or the process is gone.
+fn children(parent: i32) -> Option<Vec<i32>> {
+    let mut found = Vec::new();
+    for thread in fs::read_dir(format!("/proc/{parent}/task")).ok()? {
+        let Ok(thread) = thread else { continue };
+        match fs::read_to_string(thread.path().join("children")) {
+            Ok(list) => found.extend(list.split_ascii_whitespace().filter_map(parse_id)),
+            // A thread that ended meanwhile has handed its children to another one.
+            Err(_) if thread.path().exists() => return None,
+            Err(_) => {}
+        }
+    }
+    Some(found)
+}
+
+fn parse_id(text: &str) -> Option<i32> {
+    text.parse().ok()
+}
+
+/// Looks at the children of `parent`, ended ones that are not reaped included.
+pub(super) fn look_at_children(parent: i32) -> Vec<Stat> {
+    children(parent).map_or_else(
+        || look_at_all().into_iter().filter(|stat| stat.parent == parent).collect(),
+        |ids| ids.into_iter().filter_map(|raw| look(Pid::from_raw(raw)?)).collect(),
+    )
+}
+
+/// Looks at everything that descends from `roots`, the roots not included.
+pub(super) fn look_below(roots: &HashSet<i32>) -> Vec<Stat> {
+    let mut found = Vec::new();
+    let mut seen = roots.clone();
+    let mut next: Vec<i32> = roots.iter().copied().collect();
+    while let Some(parent) = next.pop() {
+        let Some(ids) = children(parent) else {
+            // The process is gone, or the kernel keeps no lists.
+            if roots.contains(&parent) {
+                return descendants(&look_at_all(), roots);
+            }
+            continue;
+        };
+        let fresh = ids.into_iter().filter(|raw| seen.insert(*raw)).collect::<Vec<_>>();
+        for stat in fresh.into_iter().filter_map(|raw| look(Pid::from_raw(raw)?)) {
+            next.push(stat.process.pid.as_raw_nonzero().get());
+            found.push(stat);
+        }
+    }
+    found
+}
+
+/// Sends `signal` to the process that `stat` shows if it still is that process.
+pub(super) fn send(stat: &Stat, signal: Signal) {
+    let process = stat.process;
+    // Its id cannot be given again before we reap it, and nobody reaps while this runs.
+    if stat.parent == getpid().as_raw_nonzero().get() {
+        let _gone = kill_process(process.pid, signal);
+        return;
+    }
     let still_there = || look(process.pid).is_some_and(|stat| stat.process == process);
     match pidfd_open(process.pid, PidfdFlags::empty()) {
         Ok(pidfd) if still_there() => drop(pidfd_send_signal(pidfd, signal)),
@@ -90,27 +155,32 @@ pub(super) fn send(process: Process, signal: Signal) {
     }
 }
 
-/// Ends every living process that `find` finds, at once: freezes them first, until no new ones
-/// turn up, so that a storm of forks cannot outrun the killing. Returns those that were hit.
-pub(super) fn kill_all(find: impl Fn() -> Vec<Stat>) -> HashSet<Process> {
+/// Ends every living process that `find` finds, at once: freezes them first, until a whole look
+/// finds no new one, so that a storm of forks cannot outrun the killing. Returns those that were
+/// hit. `find` may reap what has ended, before it looks at what lives.
+///
+/// A process whose parent died between two looks may be missed by one of them; whoever calls this
+/// calls it again until it has a proof that nothing is left.
+pub(super) fn kill_all(mut find: impl FnMut() -> Vec<Stat>) -> HashSet<Process> {
     let mut hit = HashSet::new();
+    let mut last = Vec::new();
     for _ in 0..FREEZE_ROUNDS {
-        let fresh: Vec<Process> = find()
-            .into_iter()
-            .filter(|stat| !stat.zombie)
-            .map(|stat| stat.process)
-            .filter(|process| !hit.contains(process))
-            .collect();
-        if fresh.is_empty() {
+        last = find();
+        last.retain(|stat| !stat.zombie);
+        let mut is_new = false;
+        for stat in &last {
+            if hit.insert(stat.process) {
+                send(stat, Signal::STOP);
+                is_new = true;
+            }
+        }
+        if !is_new {
             break;
         }
-        for process in fresh {
-            send(process, Signal::STOP);
-            hit.insert(process);
-        }
     }
-    for process in &hit {
-        send(*process, Signal::KILL);
+    // Of those of earlier looks that are not in the last one the ids may be taken again.
+    for stat in &last {
+        send(stat, Signal::KILL);
     }
     hit
 }
@@ -145,6 +215,22 @@ mod tests {
             .collect();
         found.sort_unstable();
         assert_eq!(found, [3, 5, 9]);
+    }
+
+    #[test]
+    fn a_child_is_seen_by_every_way_of_looking() {
+        let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
+        let raw = i32::try_from(child.id()).unwrap();
+        let own = getpid().as_raw_nonzero().get();
+        let is_child = |stat: &Stat| stat.process.pid == pid(raw) && stat.parent == own;
+        assert!(look_at_children(own).iter().any(is_child));
+        assert!(look_below(&HashSet::from([own])).iter().any(is_child));
+        assert!(look_at_all().iter().any(is_child));
+        child.kill().unwrap();
+        // Ended and not reaped: still ours.
+        assert!(look_at_children(own).iter().any(is_child));
+        child.wait().unwrap();
+        assert!(!look_at_children(own).iter().any(is_child));
     }
 
     #[test]

@@ -181,12 +181,17 @@ impl Watch {
         while self.reap() {
             let now = Instant::now();
             if now >= kill_at {
-                told.extend(tree::kill_all(living_descendants));
+                // Reaped on the way: a storm of forks leaves thousands of ended processes, and
+                // each of them would make the next look slower.
+                told.extend(tree::kill_all(|| {
+                    self.reap();
+                    living_descendants()
+                }));
             } else {
                 for stat in living_descendants() {
                     if told.insert(stat.process) {
-                        tree::send(stat.process, Signal::TERM);
-                        tree::send(stat.process, Signal::CONT);
+                        tree::send(&stat, Signal::TERM);
+                        tree::send(&stat, Signal::CONT);
                     }
                 }
             }
@@ -238,7 +243,7 @@ impl Watch {
 
 fn living_descendants() -> Vec<Stat> {
     let own = HashSet::from([getpid().as_raw_nonzero().get()]);
-    tree::descendants(&tree::look_at_all(), &own).into_iter().filter(|stat| !stat.zombie).collect()
+    tree::look_below(&own).into_iter().filter(|stat| !stat.zombie).collect()
 }
 
 fn lease_end(left_ms: u64) -> Duration {

@@ -7,8 +7,9 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::on_both_stores;
-use super::processes::{alive, marker};
+use super::processes::{alive, living, marker};
 use super::server::{Backend, Server};
+use crate::support::deaths::Deaths;
 
 on_both_stores! {
     kill_nine_loses_and_doubles_nothing,
@@ -97,8 +98,12 @@ fn a_killed_server_leaves_no_process_behind(backend: Backend) {
     );
     // The shell, its two daemons, the double-forked one and its stopped child, two sleeps.
     server.until("the whole tree", |_| alive(&seconds) == 7);
+    let deaths = Deaths::of(&living(&seconds));
+    let killed = std::time::Instant::now();
     server.kill();
-    server.until("no process is left", |_| alive(&seconds) == 0);
+    let took = deaths.last().saturating_duration_since(killed);
+    assert!(took < Duration::from_secs(2), "the last process lived on for {took:?}");
+    assert_eq!(alive(&seconds), 0);
 }
 
 fn an_ordered_stop_lets_tasks_finish_and_exits_with_zero(backend: Backend) {

@@ -1,4 +1,5 @@
 //! What several rooms of the suite need.
 
+pub(crate) mod deaths;
 pub(crate) mod postgres;
 pub(crate) mod proxy;

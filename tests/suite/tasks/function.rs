@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use carillon::domain::task::TaskError;
@@ -21,9 +21,10 @@ struct Echo {
     text: String,
 }
 
-/// What has become of a handler that sleeps.
+/// What has become of a handler that sleeps, and whether one that blocks may go on.
 #[derive(Default)]
 struct Sleeper {
+    released: AtomicBool,
     begun: AtomicBool,
     dropped: AtomicBool,
 }
@@ -45,10 +46,16 @@ fn bench(sleeper: &Arc<Sleeper>) -> Bench {
             Ok(payload.text)
         },
     );
-    registry.register(FunctionSpec::new("test:block", "Blocks."), async |_: Value, _| {
-        #[expect(clippy::disallowed_methods, reason = "the point of the test")]
-        std::thread::sleep(Duration::from_secs(4));
-        Ok(())
+    let gate = Arc::clone(sleeper);
+    registry.register(FunctionSpec::new("test:block", "Blocks."), move |_: Value, _| {
+        let gate = Arc::clone(&gate);
+        async move {
+            while !gate.released.load(Ordering::Relaxed) {
+                #[expect(clippy::disallowed_methods, reason = "the point of the test")]
+                std::thread::sleep(Duration::from_millis(10));
+            }
+            Ok(())
+        }
     });
     let shared = Arc::clone(sleeper);
     registry.register(FunctionSpec::new("test:wait", "Waits."), move |_: Value, _| {
@@ -107,14 +114,14 @@ async fn a_handler_chooses_whether_to_be_tried_again_and_its_panic_is_its_own() 
 
 #[actix_rt::test]
 async fn a_handler_that_blocks_freezes_nothing_and_is_not_waited_for() {
-    let bench = bench(&Arc::default());
-    let start = Instant::now();
+    let sleeper: Arc<Sleeper> = Arc::default();
+    let bench = bench(&sleeper);
     let blocked = bench.start("function", json!({"name": "test:block", "timeoutMs": 500}));
     let config = json!({"name": "test:echo", "payload": {"text": "alive"}});
     assert_eq!(kind(&bench.run("function", config).await), "completed");
-    assert!(start.elapsed() < Duration::from_secs(20), "{:?}", start.elapsed());
+    // Its thread is still in the handler when its end is told.
     assert_eq!(kind(&blocked.outcome().await), "timeout");
-    assert!(start.elapsed() < Duration::from_secs(20), "{:?}", start.elapsed());
+    sleeper.released.store(true, Ordering::Relaxed);
 }
 
 #[actix_rt::test]
@@ -131,12 +138,9 @@ async fn a_cancelled_handler_is_dropped_at_its_next_await() {
 #[actix_rt::test]
 async fn a_thousand_noops_complete() {
     let bench = Bench::new();
-    let start = Instant::now();
     for _ in 0..1000 {
         assert_eq!(kind(&bench.run("function", json!({"name": "noop"})).await), "completed");
     }
-    // A thousand of them, unoptimised, with the test's own tasks around them.
-    assert!(start.elapsed() < Duration::from_secs(20), "{:?}", start.elapsed());
 }
 
 struct Services;

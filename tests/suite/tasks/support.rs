@@ -144,14 +144,9 @@ pub(super) fn kind(outcome: &Outcome) -> &str {
 
 /// Waits until `condition` holds; fails the test after ten seconds.
 pub(super) async fn until(what: &str, mut condition: impl FnMut() -> bool) {
-    until_within(what, Duration::from_secs(10), &mut condition).await;
-}
-
-/// Waits until `condition` holds; fails the test after `limit`.
-pub(super) async fn until_within(what: &str, limit: Duration, condition: &mut dyn FnMut() -> bool) {
     let start = Instant::now();
     while !condition() {
-        assert!(start.elapsed() < limit, "not within {limit:?}: {what}");
+        assert!(start.elapsed() < Duration::from_secs(10), "not within ten seconds: {what}");
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }

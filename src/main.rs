@@ -15,5 +15,8 @@ fn main() -> ExitCode {
     if arguments.get(1).is_some_and(|first| first == shim::ARGUMENT) {
         return shim::main();
     }
+    if arguments.get(1).is_some_and(|first| first == shim::EXEC_ARGUMENT) {
+        return shim::exec_main();
+    }
     carillon::cli::run(arguments)
 }

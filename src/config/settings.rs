@@ -24,6 +24,8 @@ pub struct Settings {
     pub scheduler: Scheduler,
     /// How tasks run.
     pub executor: Executor,
+    /// What shell tasks may use.
+    pub limits: TaskLimits,
     /// How failures are mended.
     pub recovery: Recovery,
     /// The event log.
@@ -114,6 +116,35 @@ section! {
         /// Log lines kept of each stream of an execution, half of them the newest; the others
         /// are counted where they were.
         log_lines_max: usize = 10_000,
+    }
+}
+
+section! {
+    /// What shell tasks may use: of each a default for tasks that say nothing in
+    /// `taskConfig.limits`, and a maximum for those that do. 0 is no limit.
+    TaskLimits {
+        /// Memory of a task's processes together, in MiB.
+        memory_mb: u64 = 0,
+        /// Most memory that a task may ask for, in MiB.
+        memory_mb_max: u64 = 0,
+        /// Processor time of a task's processes together, in ms.
+        cpu_ms: u64 = 0,
+        /// Most processor time that a task may ask for, in ms.
+        cpu_ms_max: u64 = 0,
+        /// Processes of a task at the same time.
+        processes: u64 = 0,
+        /// Most processes that a task may ask for.
+        processes_max: u64 = 0,
+        /// Open files of each process of a task.
+        open_files: u64 = 0,
+        /// Most open files that a task may ask for.
+        open_files_max: u64 = 0,
+        /// Bytes that a task may write, both streams together; it is ended past them.
+        output_bytes: u64 = 0,
+        /// Most bytes that a task may ask to write.
+        output_bytes_max: u64 = 0,
+        /// A delegated cgroup v2 folder under which each shell task gets a group; empty: none.
+        cgroup: String = String::new(),
     }
 }
 

@@ -10,7 +10,8 @@ use uuid::Uuid;
 
 use crate::domain::error_record::{DeadLetter, ErrorRecord};
 use crate::domain::execution::{
-    Execution, ExecutionError, ExecutionStatus, NewExecution, Priority, Severity, Trigger,
+    Execution, ExecutionError, ExecutionStatus, ExecutionUsage, NewExecution, Priority, Severity,
+    Trigger,
 };
 use crate::domain::schedule::Schedule;
 use crate::domain::text_enum;
@@ -125,6 +126,8 @@ pub struct ExecutionMoment<'a> {
     pub error: Option<&'a ExecutionError>,
     /// Name of the node that runs or ran it.
     pub node_id: Option<&'a str>,
+    /// What a command used.
+    pub usage: Option<ExecutionUsage>,
 }
 
 impl<'a> ExecutionMoment<'a> {
@@ -137,6 +140,7 @@ impl<'a> ExecutionMoment<'a> {
         lateness_ms: None,
         error: None,
         node_id: None,
+        usage: None,
     };
 
     /// As the row is now.
@@ -150,6 +154,7 @@ impl<'a> ExecutionMoment<'a> {
             lateness_ms: execution.lateness_ms,
             error: execution.error.as_ref(),
             node_id: execution.node_id.as_deref(),
+            usage: execution.usage,
         }
     }
 }
@@ -174,6 +179,8 @@ struct ExecutionPayload<'a> {
     lateness_ms: Option<i64>,
     error: Option<&'a ExecutionError>,
     node_id: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    usage: Option<ExecutionUsage>,
 }
 
 /// The event of an execution that just took on a status. The payload leaves result and config out:
@@ -198,6 +205,7 @@ pub fn execution_event(id: i64, new: &NewExecution, moment: ExecutionMoment<'_>)
         lateness_ms: moment.lateness_ms,
         error: moment.error,
         node_id: moment.node_id,
+        usage: moment.usage,
     };
     NewEvent {
         event_type: execution_event_type(moment.status),

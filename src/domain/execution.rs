@@ -7,6 +7,7 @@
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use uuid::Uuid;
 
@@ -205,6 +206,21 @@ pub struct Execution {
     pub conductor_status: Option<String>,
     /// What the run cost.
     pub cost: Option<f64>,
+    /// What a command used; `None` for other tasks and for commands that never ran.
+    pub usage: Option<ExecutionUsage>,
+}
+
+/// What the processes of a command used, and how they ended.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ExecutionUsage {
+    /// How many had to be ended: all of a stopped command's, or those that one left behind.
+    pub processes_killed: u32,
+    /// The most memory seen, in bytes: of the largest process, or of the whole tree where a limit or
+    /// a control group has it measured.
+    pub peak_memory_bytes: u64,
+    /// Processor time of all of them, in milliseconds.
+    pub cpu_ms: u64,
 }
 
 #[cfg(test)]

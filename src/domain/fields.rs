@@ -56,6 +56,11 @@ impl<'a> Fields<'a> {
         self.faults.push(Fault::new(format!("{}.{name}", self.path), code, message));
     }
 
+    /// Takes the faults of a part that was read elsewhere; its value if it was sound.
+    pub(crate) fn take<T>(&mut self, part: Result<T, Vec<Fault>>) -> Option<T> {
+        part.map_err(|faults| self.faults.extend(faults)).ok()
+    }
+
     /// The field's value, `None` if absent or null.
     pub(crate) fn value(&self, name: &str) -> Option<&'a Value> {
         self.object.get(name).filter(|value| !value.is_null())

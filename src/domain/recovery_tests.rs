@@ -57,6 +57,7 @@ fn row(policy: Value, failures: i32, crashes: i32) -> Execution {
         conductor_thread_id: None,
         conductor_status: None,
         cost: None,
+        usage: None,
     }
 }
 

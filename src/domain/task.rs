@@ -9,6 +9,7 @@
 
 pub mod error;
 mod http;
+mod limits;
 
 use std::time::Duration;
 
@@ -16,6 +17,7 @@ use serde_json::Value;
 
 pub use self::error::TaskError;
 pub use self::http::{HttpMethod, HttpTask};
+pub use self::limits::{RunAs, TaskLimits};
 use crate::domain::fault::Fault;
 use crate::domain::fields::{Fields, suggest};
 
@@ -35,6 +37,8 @@ pub const GRACE_LIMIT_MS: u64 = 60_000;
 const PATH: &str = "taskConfig";
 const TYPES: [&str; 4] = ["shell_command", "http_request", "conductor_task", "function"];
 const PLANNED_TYPES: [&str; 2] = ["worker_task", "workflow"];
+const SHELL_FIELDS: [&str; 9] =
+    ["command", "args", "cwd", "env", "timeoutMs", "timeout", "graceMs", "limits", "runAs"];
 const NAME_LIMIT: usize = 128;
 const PATH_LIMIT: usize = 4096;
 
@@ -68,6 +72,10 @@ pub struct ShellTask {
     pub timeout_ms: Option<u64>,
     /// The wait between TERM and KILL, in milliseconds; the server's setting if left out.
     pub grace_ms: Option<u64>,
+    /// What it may use at most.
+    pub limits: TaskLimits,
+    /// As whom it runs; as the server's user if left out.
+    pub run_as: Option<RunAs>,
 }
 
 impl std::fmt::Debug for ShellTask {
@@ -132,8 +140,7 @@ impl Task {
         };
         match task_type {
             "shell_command" => {
-                let known = ["command", "args", "cwd", "env", "timeoutMs", "timeout", "graceMs"];
-                parse_shell(Fields::of(object, PATH, &known)).map(Self::Shell)
+                parse_shell(Fields::of(object, PATH, &SHELL_FIELDS)).map(Self::Shell)
             }
             "http_request" => HttpTask::parse(object).map(Self::Http),
             "conductor_task" => {
@@ -206,7 +213,27 @@ fn parse_shell(mut fields: Fields<'_>) -> Result<ShellTask, Vec<Fault>> {
     }
     let timeout_ms = parse_timeout(&mut fields);
     let grace_ms = fields.integer("graceMs", 0, GRACE_LIMIT_MS);
-    let task = command.map(|command| ShellTask { command, args, cwd, env, timeout_ms, grace_ms });
+    let limits = fields.value("limits").map(TaskLimits::parse);
+    let limits = limits.and_then(|parsed| fields.take(parsed)).unwrap_or_default();
+    let run_as = fields.string("runAs", NAME_LIMIT);
+    let run_as = run_as.and_then(|text| {
+        let parsed = RunAs::parse(&text);
+        if parsed.is_none() {
+            let message = "`runAs` must be a user's name, or `user:group`";
+            fields.fault("runAs", "invalid_value", message);
+        }
+        parsed
+    });
+    let task = command.map(|command| ShellTask {
+        command,
+        args,
+        cwd,
+        env,
+        timeout_ms,
+        grace_ms,
+        limits,
+        run_as,
+    });
     fields.finish(task)
 }
 

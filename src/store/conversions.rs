@@ -178,6 +178,7 @@ impl TryFrom<ExecutionRow> for Execution {
             conductor_thread_id: row.conductor_thread_id,
             conductor_status: row.conductor_status,
             cost: row.cost,
+            usage: row.usage.and_then(|document| serde_json::from_value(document.0).ok()),
         })
     }
 }

@@ -124,6 +124,7 @@ pub(crate) struct ExecutionRow {
     pub(crate) conductor_thread_id: Option<String>,
     pub(crate) conductor_status: Option<String>,
     pub(crate) cost: Option<f64>,
+    pub(crate) usage: Option<JsonDoc>,
 }
 
 /// A row of `error_records`.

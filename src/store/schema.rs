@@ -88,6 +88,7 @@ diesel::table! {
         conductor_thread_id -> Nullable<Text>,
         conductor_status -> Nullable<Text>,
         cost -> Nullable<Double>,
+        usage -> Nullable<JsonDoc>,
     }
 }
 

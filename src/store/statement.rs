@@ -102,7 +102,7 @@ macro_rules! execution_row {
      \"traceparent\", \"created_by\", \"status\", \"created_at\", \"started_at\", \
      \"completed_at\", \"duration_ms\", \"lateness_ms\", \"result\", \"error\", \
      \"node_id\", \"lease_owner\", \"cancel_requested_at\", \"conductor_thread_id\", \
-     \"conductor_status\", \"cost\""
+     \"conductor_status\", \"cost\", \"usage\""
     };
 }
 pub(crate) use execution_row;

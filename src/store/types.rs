@@ -10,7 +10,7 @@ use uuid::Uuid;
 use crate::clock::Timestamp;
 use crate::domain::error_record::{DeadLetterStatus, FailureEntry, RecoveryStatus};
 use crate::domain::execution::{
-    Execution, ExecutionError, ExecutionStatus, NewExecution, Severity,
+    Execution, ExecutionError, ExecutionStatus, ExecutionUsage, NewExecution, Severity,
 };
 use crate::domain::schedule::{LedgerRange, LedgerReason, ScheduleDefinition};
 
@@ -182,6 +182,8 @@ pub struct Finish {
     pub conductor_thread_id: Option<String>,
     /// The conductor's word.
     pub conductor_status: Option<String>,
+    /// What a command used.
+    pub usage: Option<ExecutionUsage>,
     /// For `Failed` and `Timeout`: the error record's part.
     pub failure: Option<FailureEntry>,
 }
@@ -210,6 +212,7 @@ pub(crate) struct End {
     pub(crate) conductor_thread_id: Option<String>,
     pub(crate) conductor_status: Option<String>,
     pub(crate) cost: Option<f64>,
+    pub(crate) usage: Option<String>,
 }
 
 /// What became of a request to cancel.

@@ -17,10 +17,12 @@ use super::function::{self, FunctionPool, FunctionRegistry, FunctionServices};
 use super::http::{self, Outbound};
 use super::outcome::{Outcome, ResultHold, TaskContext, TaskSink};
 use super::output::Secrets;
+use super::shell::group::GroupParent;
 use super::shell::progress::ProgressFile;
 use super::shell::{self, Listener};
+use super::shim;
 use crate::clock::Clock;
-use crate::domain::task::Task;
+use crate::domain::task::{Task, TaskLimits};
 
 /// Large results that are in memory at once, on their way to the store.
 const LARGE_RESULTS: usize = 2;
@@ -43,6 +45,13 @@ pub struct Limits {
     /// The most processes that the server's user may have while a command runs
     /// (`RLIMIT_NPROC`: it counts all of the user's, and does not bind root).
     pub processes: Option<u64>,
+    /// What a command may use that does not say.
+    pub task_defaults: TaskLimits,
+    /// What a command may use at most.
+    pub task_maxima: TaskLimits,
+    /// The wait between TERM and KILL of a command whose server is gone or whose lease is over. With
+    /// it the last process must be dead before another node may take over.
+    pub lost_grace: Duration,
 }
 
 impl Default for Limits {
@@ -54,6 +63,9 @@ impl Default for Limits {
             body_bytes: 1024 * 1024,
             functions: 256,
             processes: None,
+            task_defaults: TaskLimits::default(),
+            task_maxima: TaskLimits::default(),
+            lost_grace: shim::LOST_GRACE,
         }
     }
 }
@@ -73,6 +85,8 @@ pub struct TaskSettings {
     pub limits: Limits,
     /// Which addresses tasks may reach.
     pub egress: EgressPolicy,
+    /// The control group (cgroup v2) under which commands get groups of their own, if any.
+    pub cgroup: Option<PathBuf>,
     /// The conductor; without one, conductor tasks fail for good.
     pub conductor: Option<ConductorSettings>,
 }
@@ -92,6 +106,7 @@ impl TaskSettings {
                 .to_vec(),
             limits: Limits::default(),
             egress: EgressPolicy::default(),
+            cgroup: None,
             conductor: None,
         }
     }
@@ -103,6 +118,11 @@ pub enum TaskSetupError {
     /// The folder of the progress files cannot be used.
     #[error("the folder {0} cannot be used: {1}")]
     Directory(PathBuf, #[source] io::Error),
+    /// The control group cannot be used.
+    #[error(
+        "the control group {0} cannot be used: {1}; name a cgroup v2 folder that was delegated"
+    )]
+    ControlGroup(PathBuf, #[source] io::Error),
     /// The threads of the functions cannot be started.
     #[error("the threads of functions cannot be started: {0}")]
     Threads(#[source] io::Error),
@@ -114,6 +134,7 @@ pub struct TaskEnvironment {
     progress_directory: PathBuf,
     output_directory: PathBuf,
     results: Arc<Semaphore>,
+    groups: Option<GroupParent>,
     functions: FunctionRegistry,
     services: OnceLock<Arc<dyn FunctionServices>>,
     pool: FunctionPool,
@@ -141,6 +162,11 @@ impl TaskEnvironment {
         let output_directory = settings.data_dir.join("output");
         let output_directory = empty_directory(&output_directory)
             .map_err(|error| TaskSetupError::Directory(output_directory.clone(), error))?;
+        let groups = settings.cgroup.as_deref().map(|path| {
+            GroupParent::open(path)
+                .map_err(|error| TaskSetupError::ControlGroup(path.to_owned(), error))
+        });
+        let groups = groups.transpose()?;
         let pool =
             FunctionPool::start(settings.limits.functions).map_err(TaskSetupError::Threads)?;
         let own_listeners = Arc::new(ArcSwap::default());
@@ -158,6 +184,7 @@ impl TaskEnvironment {
             progress_directory,
             output_directory,
             results: Arc::new(Semaphore::new(LARGE_RESULTS)),
+            groups,
             functions,
             services: OnceLock::new(),
             pool,
@@ -248,6 +275,10 @@ impl TaskEnvironment {
 
     pub(super) fn shim(&self) -> &Path {
         &self.settings.shim
+    }
+
+    pub(super) const fn groups(&self) -> Option<&GroupParent> {
+        self.groups.as_ref()
     }
 
     pub(super) const fn limits(&self) -> &Limits {

@@ -27,9 +27,15 @@ pub use self::environment::{Limits, TaskEnvironment, TaskSettings, TaskSetupErro
 pub use self::http::Outbound;
 use self::outcome::Cut;
 pub use self::outcome::{
-    LogLine, LogStream, Outcome, OutcomeExtra, Progress, ResultHold, TaskContext, TaskSink,
+    LogLine, LogStream, Outcome, OutcomeExtra, Progress, ResultHold, TaskContext, TaskSink, Usage,
 };
 pub use self::output::{LogBlock, RawLine};
+
+/// Whether commands can run as other users: only a server of root's can become one.
+#[must_use]
+pub fn may_run_as() -> bool {
+    rustix::process::geteuid().is_root()
+}
 
 /// Awaits `work` unless its timeout, a stop or the end of the lease comes first; it is dropped
 /// then.

@@ -90,12 +90,24 @@ pub trait TaskSink: Send + Sync {
     fn progress(&self, progress: Progress);
 }
 
+/// What the processes of a command used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Usage {
+    /// The most memory seen, in bytes: of the largest process, or of the whole tree where a limit
+    /// or a control group has it measured.
+    pub peak_memory_bytes: u64,
+    /// Processor time of all of them, in milliseconds.
+    pub cpu_ms: u64,
+}
+
 /// What is known of a run besides its result.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct OutcomeExtra {
     /// How many processes had to be ended (all of a stopped task's, or those left behind by one
     /// that ended by itself).
     pub killed: u32,
+    /// What a command used.
+    pub usage: Option<Usage>,
     /// The conductor thread that was used.
     pub conductor_thread_id: Option<String>,
     /// The last known status of that thread.

@@ -37,9 +37,7 @@ pub(crate) async fn resubmit(call: Call) -> Answer {
     let supplies = body.get("taskConfig").is_some_and(|config| !config.is_null());
     launch::check_shell(call.principal()?, &task.task_type, supplies)?;
     let overrides = Overrides::parse_retry(&body, &task.task_type)?;
-    if let Some(config) = overrides.task_config {
-        task.task_config = config;
-    }
+    task.task_config = overrides.over(task.task_config);
     let order = Order {
         task,
         trigger: Trigger::Manual,

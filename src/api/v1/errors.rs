@@ -87,9 +87,7 @@ fn wrong_state(status: RecoveryStatus) -> ApiError {
 fn next_attempt(call: &Call, last: &Execution, overrides: Overrides) -> NewExecution {
     let now = call.state.clock().now();
     let mut next = recovery::next_attempt(last, uuid::Uuid::now_v7(), now);
-    if let Some(config) = overrides.task_config {
-        next.task.task_config = config;
-    }
+    next.task.task_config = overrides.over(next.task.task_config);
     next.created_by = call.principal.as_ref().map(|principal| principal.name.clone());
     next
 }

@@ -115,9 +115,7 @@ pub(crate) async fn retry(call: Call) -> Answer {
         let detail = format!("execution {} is still {}", found.id, found.status);
         return Err(ApiError::conflict("not_finished", detail));
     }
-    if let Some(config) = overrides.task_config {
-        task.task_config = config;
-    }
+    task.task_config = overrides.over(task.task_config);
     let order = Order {
         task,
         trigger: Trigger::Manual,

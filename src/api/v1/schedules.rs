@@ -136,8 +136,7 @@ fn plan_edit(
     let old = &stored.definition;
     let whole = definition::merge(old, patch)?;
     let task_type = whole.get("taskType").and_then(Value::as_str).unwrap_or_default();
-    let is_same_task =
-        task_type == old.task_type && whole.get("taskConfig") == Some(&old.task_config);
+    let is_same_task = definition::keeps_task(old, &whole);
     launch::check_shell(call.principal()?, task_type, !is_same_task)?;
     let zone = default_zone(call);
     let Parsed { definition, cadence } = parse(call, &whole, stored.created_at, &zone)?;
@@ -234,7 +233,7 @@ pub(crate) async fn trigger(call: Call) -> Answer {
         schedule: Some((schedule.id, Some(definition.name))),
         task: TaskSnapshot {
             task_type: definition.task_type,
-            task_config: overrides.task_config.unwrap_or(definition.task_config),
+            task_config: overrides.over(definition.task_config),
             timeout_ms: definition.timeout_ms,
             retry_policy: definition.retry_policy,
             severity: definition.severity,

@@ -17,12 +17,14 @@ use crate::domain::fault::Fault;
 use crate::domain::retry::RetryPolicy;
 use crate::domain::schedule::{MisfirePolicy, OverlapPolicy, ScheduleDefinition, ScheduleType};
 use crate::domain::task::Task;
+use crate::tasks;
 
 const KNOWN: &[&str] = &[
     "name",
     "description",
     "taskType",
     "taskConfig",
+    "runAs",
     "scheduleType",
     "scheduleConfig",
     "enabled",
@@ -49,7 +51,6 @@ const KNOWN: &[&str] = &[
 const PLANNED: &[&str] = &[
     "jitterMs",
     "queueLimit",
-    "runAs",
     "slaMs",
     "resources",
     "calendar",
@@ -62,6 +63,7 @@ const PLANNED: &[&str] = &[
 const READ_ONLY: &[&str] =
     &["id", "nextRunAt", "lastRunAt", "createdAt", "updatedAt", "version", "stats", "pausedAt"];
 
+const SHELL: &str = "shell_command";
 pub(crate) const NAME_MAX: usize = 200;
 const DESCRIPTION_MAX: usize = 10_000;
 const WORD_MAX: usize = 100;
@@ -190,13 +192,46 @@ fn small(number: i64) -> i32 {
     i32::try_from(number).unwrap_or(i32::MAX)
 }
 
-/// `taskType` and `taskConfig`, checked together.
+/// `taskType`, `taskConfig` and `runAs`, checked together. The user is kept in the configuration, so
+/// that it goes wherever the task goes.
 pub(crate) fn read_task(fields: &mut Fields<'_>) -> Option<(String, Value)> {
     let kind = fields.needed_text("taskType", WORD_MAX);
     let config = fields.needed("taskConfig").cloned();
-    let (kind, config) = kind.zip(config)?;
-    fields.take(Task::parse(&kind, &config))?;
+    let run_as = fields.value("runAs").cloned();
+    let (kind, mut config) = kind.zip(config)?;
+    if let Some(run_as) = run_as {
+        put_run_as(fields, &kind, &mut config, run_as);
+    }
+    let task = fields.take(Task::parse(&kind, &config))?;
+    let asks = matches!(&task, Task::Shell(task) if task.run_as.is_some());
+    if asks && !tasks::may_run_as() {
+        let message = "this server does not run as root, so it cannot become another user; leave \
+                       `runAs` out, or run the server as root";
+        fields.fault("runAs", "invalid_value", message);
+    }
     Some((kind, config))
+}
+
+fn put_run_as(fields: &mut Fields<'_>, kind: &str, config: &mut Value, run_as: Value) {
+    let Some(config) = config.as_object_mut() else { return };
+    if kind != SHELL {
+        let message = "`runAs` is for tasks of type `shell_command`; leave it out";
+        fields.fault("runAs", "invalid_value", message);
+    } else if config.get("runAs").is_some_and(|inner| !inner.is_null() && *inner != run_as) {
+        let message = "`runAs` and `taskConfig.runAs` differ; give one of them";
+        fields.fault("runAs", "invalid_value", message);
+    } else {
+        config.insert("runAs".to_owned(), run_as);
+    }
+}
+
+/// Another configuration for one run, as the user of the one that it replaces unless it names one
+/// itself: a run must not become root's by leaving a word out.
+pub(crate) fn keep_run_as(stored: &Value, mut config: Value) -> Value {
+    if let (Some(run_as), Some(object)) = (stored.get("runAs"), config.as_object_mut()) {
+        object.entry("runAs").or_insert_with(|| run_as.clone());
+    }
+    config
 }
 
 /// The retry policy as given, checked; null for the default.
@@ -275,11 +310,14 @@ fn keep_anchor(whole: &mut Map<String, Value>, old: Option<Value>) {
 /// The definition as a request would give it, every field there.
 pub(crate) fn body_of(definition: &ScheduleDefinition) -> Map<String, Value> {
     let instant = |at: Option<Timestamp>| at.map(instant_text);
+    let mut task_config = definition.task_config.clone();
+    let run_as = task_config.as_object_mut().and_then(|config| config.remove("runAs"));
     let body = json!({
         "name": definition.name,
         "description": definition.description,
         "taskType": definition.task_type,
-        "taskConfig": definition.task_config,
+        "taskConfig": task_config,
+        "runAs": run_as,
         "scheduleType": definition.schedule_type,
         "scheduleConfig": definition.schedule_config,
         "enabled": definition.enabled,
@@ -305,6 +343,15 @@ pub(crate) fn body_of(definition: &ScheduleDefinition) -> Map<String, Value> {
         Value::Object(object) => object,
         _ => Map::new(),
     }
+}
+
+/// Whether `whole`, an edit of `old`, leaves what runs, and as whom, as it was.
+pub(crate) fn keeps_task(old: &ScheduleDefinition, whole: &Value) -> bool {
+    let before = body_of(old);
+    let of = |name: &str| whole.get(name).unwrap_or(&Value::Null);
+    ["taskType", "taskConfig", "runAs"]
+        .iter()
+        .all(|name| before.get(*name).unwrap_or(&Value::Null) == of(name))
 }
 
 /// Whether an edit changes when the schedule is due.

@@ -5,7 +5,9 @@ use chrono::DateTime;
 use serde_json::{Value, json};
 
 use super::cadence::{first_run, next_runs};
-use super::definition::{Parsed, Surroundings, body_of, changes_cadence, merge, parse};
+use super::definition::{
+    Parsed, Surroundings, body_of, changes_cadence, keep_run_as, keeps_task, merge, parse,
+};
 use super::execution::{AdHoc, Overrides};
 use crate::api::error::ApiError;
 use crate::clock::Timestamp;
@@ -94,12 +96,35 @@ async fn every_fault_is_named_by_its_path() {
     }
 }
 
+/// The unit tests may run as anybody: a user is refused where this process could not become one.
+#[tokio::test]
+async fn a_user_to_run_as_goes_with_the_task_and_is_shown_beside_it() {
+    let asked = with(&[("runAs", json!("nobody"))]);
+    if !crate::tasks::may_run_as() {
+        let found = faults(read(&asked).unwrap_err()).await;
+        assert_eq!(found, [("runAs".to_owned(), "invalid_value".to_owned())]);
+        return;
+    }
+    let definition = read(&asked).unwrap().definition;
+    assert_eq!(definition.task_config["runAs"], "nobody");
+    let body = Value::Object(body_of(&definition));
+    assert_eq!((&body["runAs"], &body["taskConfig"]["runAs"]), (&json!("nobody"), &Value::Null));
+    assert!(keeps_task(&definition, &merge(&definition, &json!({"tags": ["x"]})).unwrap()));
+    assert!(!keeps_task(&definition, &merge(&definition, &json!({"runAs": null})).unwrap()));
+    let cleared = read(&merge(&definition, &json!({"runAs": null})).unwrap()).unwrap();
+    assert!(cleared.definition.task_config.get("runAs").is_none());
+    let other = keep_run_as(&definition.task_config, json!({"command": "id"}));
+    assert_eq!(other, json!({"command": "id", "runAs": "nobody"}));
+    for (field, value) in [("runAs", json!("a b")), ("runAs", json!(7))] {
+        assert!(read(&with(&[(field, value)])).is_err());
+    }
+}
+
 #[tokio::test]
 async fn what_is_not_built_yet_says_so() {
     let cases = [
         ("jitterMs", json!(1)),
         ("queueLimit", json!(1)),
-        ("runAs", json!("root")),
         ("slaMs", json!(1)),
         ("resources", json!({})),
         ("calendars", json!([])),

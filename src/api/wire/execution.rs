@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::body::Fields;
-use super::definition::{NAME_MAX, TIMEOUT_MAX_MS, read_retry_policy, read_task};
+use super::definition::{NAME_MAX, TIMEOUT_MAX_MS, keep_run_as, read_retry_policy, read_task};
 use crate::api::error::ApiError;
 use crate::clock::Timestamp;
 use crate::domain::execution::{Priority, Severity, TaskSnapshot};
@@ -31,6 +31,7 @@ impl AdHoc {
         let known = [
             "taskType",
             "taskConfig",
+            "runAs",
             "priority",
             "retryPolicy",
             "timeoutMs",
@@ -38,7 +39,7 @@ impl AdHoc {
             "runAt",
             "dedupKey",
         ];
-        let planned = ["resources", "queue", "runAs", "slaMs", "delayMs"];
+        let planned = ["resources", "queue", "slaMs", "delayMs"];
         let mut fields = Fields::of(value, &known, &planned)?;
         let task = read_task(&mut fields);
         let priority = fields.word("priority").unwrap_or(Priority::Medium);
@@ -91,6 +92,14 @@ impl Overrides {
     /// 422 with every fault.
     pub(crate) fn parse_retry(value: &Value, task_type: &str) -> Result<Self, ApiError> {
         Self::parse(value, task_type, &["taskConfig"])
+    }
+
+    /// The configuration of the run in place of `stored`.
+    pub(crate) fn over(self, stored: Value) -> Value {
+        match self.task_config {
+            Some(config) => keep_run_as(&stored, config),
+            None => stored,
+        }
     }
 
     fn parse(value: &Value, task_type: &str, known: &[&str]) -> Result<Self, ApiError> {

@@ -123,6 +123,11 @@ fn execution_object(execution: &Execution) -> Map<String, Value> {
         "error": execution.error,
         "nodeId": execution.node_id,
         "cost": execution.cost,
+        "processesKilled": execution.usage.map(|usage| usage.processes_killed),
+        "usage": execution.usage.map(|usage| json!({
+            "peakMemoryBytes": usage.peak_memory_bytes,
+            "cpuMs": usage.cpu_ms,
+        })),
         "traceId": trace.map(TraceParent::trace_id),
         "conductorThreadId": execution.conductor_thread_id,
         "conductorStatus": execution.conductor_status,

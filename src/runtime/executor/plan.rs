@@ -6,7 +6,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
-use crate::domain::execution::{Execution, ExecutionError, ExecutionStatus};
+use crate::domain::execution::{Execution, ExecutionError, ExecutionStatus, ExecutionUsage};
 use crate::domain::recovery::{RecoveryLimits, TIMEOUT, plan_failure};
 use crate::domain::task::Task;
 use crate::store::Finish;
@@ -57,6 +57,11 @@ pub fn plan_finish(
     let failure = error
         .as_ref()
         .map(|error| plan_failure(&row, error, facts.limits, facts.now, facts.random));
+    let usage = extra.usage.map(|usage| ExecutionUsage {
+        processes_killed: extra.killed,
+        peak_memory_bytes: usage.peak_memory_bytes,
+        cpu_ms: usage.cpu_ms,
+    });
     Finish {
         row,
         lease_owner: facts.lease_owner,
@@ -65,6 +70,7 @@ pub fn plan_finish(
         error,
         conductor_thread_id: extra.conductor_thread_id,
         conductor_status: extra.conductor_status,
+        usage,
         failure,
     }
 }

@@ -192,6 +192,7 @@ impl Work {
             result: None,
             error: Some(error),
             conductor_thread_id: None,
+            usage: None,
             conductor_status: None,
             failure: (!cancelled).then_some(failure),
         }

@@ -105,7 +105,7 @@ statement! {
     FinishExecutions<'a> => BigInt {
         "UPDATE task_executions AS t SET status = r.status, completed_at = r.completed_at, \
          duration_ms = r.duration_ms, result = r.result, error = r.error, conductor_thread_id = \
-         r.thread, conductor_status = r.word, cost = r.cost FROM unnest(", id: Vec<i64> as Array<BigInt>;
+         r.thread, conductor_status = r.word, cost = r.cost, usage = r.usage FROM unnest(", id: Vec<i64> as Array<BigInt>;
         ", ", lease_owner: Vec<Uid> as Array<sql::Uid>;
         ", ", status: Vec<&'a str> as Array<Text>;
         ", ", completed_at: Vec<Instant> as Array<sql::Instant>;
@@ -115,8 +115,9 @@ statement! {
         ", ", thread: Vec<Option<&'a str>> as Array<Nullable<Text>>;
         ", ", word: Vec<Option<&'a str>> as Array<Nullable<Text>>;
         ", ", cost: Vec<Option<f64>> as Array<Nullable<Double>>;
+        ", ", usage: Vec<Option<JsonText>> as Array<Nullable<sql::JsonDoc>>;
         => ") AS r(id, lease_owner, status, completed_at, duration_ms, result, error, thread, word, \
-         cost) WHERE t.id = r.id AND t.lease_owner = r.lease_owner AND t.status || '' = 'running' \
+         cost, usage) WHERE t.id = r.id AND t.lease_owner = r.lease_owner AND t.status || '' = 'running' \
          RETURNING t.id"
     }
 }
@@ -239,6 +240,7 @@ pub(crate) async fn finish_executions(
         thread: ends.iter().map(|end| end.conductor_thread_id.as_deref()).collect(),
         word: ends.iter().map(|end| end.conductor_status.as_deref()).collect(),
         cost: ends.iter().map(|end| end.cost).collect(),
+        usage: ends.iter().map(|end| json(&end.usage)).collect(),
         of: PhantomData,
     };
     let written: Vec<i64> = statement.load(conn).await?;

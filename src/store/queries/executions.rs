@@ -51,6 +51,7 @@ fn pending(new: Arc<NewExecution>, now: Timestamp) -> Execution {
         conductor_thread_id: None,
         conductor_status: None,
         cost: None,
+        usage: None,
     }
 }
 

@@ -70,6 +70,7 @@ fn end_of(place: usize, finish: &Finish, now: Timestamp) -> End {
         conductor_thread_id: finish.conductor_thread_id.clone().map(without_raw_nul),
         conductor_status: finish.conductor_status.clone().map(without_raw_nul),
         cost: row.new.task.cost_per_hour.map(|cost| cost * hours),
+        usage: finish.usage.as_ref().and_then(|usage| serde_json::to_string(usage).ok()),
     }
 }
 
@@ -80,6 +81,7 @@ fn event_of_end(finish: &Finish, end: &End) -> NewEvent {
         completed_at: Some(end.completed_at),
         duration_ms: Some(end.duration_ms),
         error: finish.error.as_ref(),
+        usage: finish.usage,
         ..ExecutionMoment::of(row)
     };
     execution_event(row.id, &row.new, moment)
@@ -96,6 +98,7 @@ fn ended_row(finish: &Finish, end: &End) -> Execution {
     execution.conductor_thread_id.clone_from(&finish.conductor_thread_id);
     execution.conductor_status.clone_from(&finish.conductor_status);
     execution.cost = end.cost;
+    execution.usage = finish.usage;
     execution
 }
 

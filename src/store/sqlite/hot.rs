@@ -106,6 +106,7 @@ statement! {
         ", conductor_thread_id = ", thread: Option<&'a str> as Nullable<Text>;
         ", conductor_status = ", word: Option<&'a str> as Nullable<Text>;
         ", cost = ", cost: Option<f64> as Nullable<Double>;
+        ", usage = ", usage: Option<&'a str> as Nullable<Text>;
         " WHERE id = ", id: i64 as BigInt;
         " AND lease_owner = ", lease_owner: Uid as sql::Uid;
         => " AND status = 'running'"
@@ -238,6 +239,7 @@ pub(crate) async fn finish_executions(
                 thread: end.conductor_thread_id.as_deref(),
                 word: end.conductor_status.as_deref(),
                 cost: end.cost,
+                usage: end.usage.as_deref(),
                 id: end.id,
                 lease_owner: Uid(end.lease_owner),
                 of: PhantomData,

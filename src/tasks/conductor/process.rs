@@ -12,6 +12,7 @@ use tokio::sync::watch;
 use crate::tasks::control::TaskControl;
 use crate::tasks::environment::TaskEnvironment;
 use crate::tasks::outcome::{LogStream, TaskSink};
+use crate::tasks::output::OutputBudget;
 use crate::tasks::shell::{Listener, Supervised, milliseconds, supervise};
 use crate::tasks::shim::Pipes;
 use crate::tasks::shim::Shimmed;
@@ -73,9 +74,7 @@ impl ConductorProcess {
             cwd: command.cwd,
             env,
             grace_ms: milliseconds(environment.limits().grace),
-            timeout_ms: None,
-            lease_ms: None,
-            process_limit: None,
+            ..Spec::default()
         };
         let (shimmed, pipes) = Shimmed::start(environment.shim(), &spec, None).await?;
         let limits = environment.limits().clone();
@@ -94,11 +93,13 @@ impl ConductorProcess {
     pub async fn wait(self) -> ConductorExit {
         let Self { shimmed, pipes, control, listener } = self;
         let (over, is_over) = watch::channel(false);
+        let budget = OutputBudget::new(None);
         let plan = Supervised {
             control: &control,
             lease: control.lease(),
             timeout: NO_TIMEOUT,
             watchdog: listener.limits.grace + SHIM_MARGIN,
+            budget: &budget,
         };
         let supervised = async {
             let ended = supervise(shimmed, plan).await;

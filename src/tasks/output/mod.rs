@@ -5,6 +5,7 @@
 //! never blocked by its log. Everything is bounded: memory a stream, the file of its result, the
 //! length of a line.
 
+mod budget;
 mod kept;
 mod lines;
 mod mask;
@@ -16,6 +17,7 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::sync::watch;
 
+pub(in crate::tasks) use self::budget::OutputBudget;
 pub(in crate::tasks) use self::kept::HeadAndTail;
 use self::lines::LineCutter;
 pub use self::lines::{LogBlock, RawLine};
@@ -44,6 +46,8 @@ pub(in crate::tasks) struct Capture<'a> {
     pub(in crate::tasks) keep: usize,
     /// Where a file for them may be made.
     pub(in crate::tasks) spool: Option<&'a Path>,
+    /// What the task may still write, if that is limited.
+    pub(in crate::tasks) budget: Option<&'a OutputBudget>,
 }
 
 impl Capture<'_> {
@@ -76,6 +80,9 @@ impl Capture<'_> {
                 Ok(length) => {
                     if length >= size {
                         size = (size * 4).min(CHUNK_MAX);
+                    }
+                    if let Some(budget) = self.budget {
+                        budget.spend(length);
                     }
                     let shown = masker.push(&chunk);
                     kept.push(&shown);

@@ -4,6 +4,7 @@
 //! passed on, and cancel, drain and lease are told to the shim. A shim that does not do as it is
 //! told within its time is killed and what it left is hunted down, so a run always ends.
 
+pub(super) mod group;
 pub(super) mod progress;
 
 use std::path::Path;
@@ -16,15 +17,16 @@ use serde_json::{Value, json};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use self::group::TaskGroup;
 use self::progress::ProgressFile;
 use super::control::{StopReason, TaskControl, time_left};
 use super::environment::{Limits, TaskEnvironment};
-use super::outcome::{Cut, LogStream, Outcome, OutcomeExtra, TaskContext, TaskSink};
-use super::output::{Capture, HeadAndTail, Secrets};
+use super::outcome::{Cut, LogStream, Outcome, OutcomeExtra, TaskContext, TaskSink, Usage};
+use super::output::{Capture, HeadAndTail, OutputBudget, Secrets};
 use super::shim::protocol::{Command, End, Report, Spec};
 use super::shim::{LOST_GRACE, Shimmed};
 use crate::clock::Clock;
-use crate::domain::task::{ShellTask, TaskError};
+use crate::domain::task::{ShellTask, TaskError, TaskLimits};
 
 /// How much longer than planned a shim may take before it is taken for lost.
 const SHIM_MARGIN: Duration = Duration::from_secs(3);
@@ -37,6 +39,7 @@ static WARNED_OF_ROOT: AtomicBool = AtomicBool::new(false);
 struct Captured {
     stdout: HeadAndTail,
     stderr: HeadAndTail,
+    limits: TaskLimits,
 }
 
 /// Where lines of output go.
@@ -64,6 +67,7 @@ impl Listener {
             line_limit: self.limits.line_bytes,
             keep,
             spool,
+            budget: None,
         }
     }
 }
@@ -76,15 +80,33 @@ pub(super) async fn run(
     control: &TaskControl,
     listener: Listener,
 ) -> Outcome {
-    warn_of_root();
+    if task.run_as.is_none() {
+        warn_of_root();
+    }
     let progress = match environment.progress_file(context) {
         Ok(progress) => progress,
         Err(error) => return internal("the progress file could not be made", &error),
     };
+    let limits = environment.limits();
+    let limits = task.limits.within(limits.task_defaults, limits.task_maxima);
+    let limits = match limits {
+        Ok(limits) => limits,
+        Err(message) => return Outcome::failed(TaskError::new("invalid_config", message)),
+    };
     let mark = format!("CARILLON_EXECUTION_ID={}", context.execution_id);
     // Before the plan, so that no later change of the lease is missed.
     let lease = control.lease();
-    let spec = plan(environment, task, context, *lease.borrow(), &progress);
+    let lease_end = *lease.borrow();
+    let group = environment.groups().map(|parent| {
+        let name = context.execution_id.to_string();
+        parent.make(&name, limits)
+    });
+    let group = match group.transpose() {
+        Ok(group) => group,
+        Err(error) => return internal("the command's control group could not be made", &error),
+    };
+    let cgroup = group.as_ref().map(TaskGroup::path);
+    let spec = Spec { limits, cgroup, ..plan(environment, task, context, lease_end, &progress) };
     let started = Shimmed::start(environment.shim(), &spec, Some(mark)).await;
     let (shimmed, pipes) = match started {
         Ok(started) => started,
@@ -92,30 +114,37 @@ pub(super) async fn run(
     };
     let (over, is_over) = watch::channel(false);
     let watchdog = Duration::from_millis(spec.grace_ms) + SHIM_MARGIN;
+    let budget = OutputBudget::new(limits.output_bytes);
     let supervised = async {
-        let plan = Supervised { control, lease, timeout: context.timeout, watchdog };
+        let plan =
+            Supervised { control, lease, timeout: context.timeout, watchdog, budget: &budget };
         let ended = supervise(shimmed, plan).await;
         over.send_replace(true);
         ended
     };
     let (keep, spool) = (environment.limits().output_bytes, Some(environment.output_directory()));
+    let capture =
+        |stream| Capture { budget: Some(&budget), ..listener.capture(stream, keep, spool) };
     let ((report, cut, swept), stdout, stderr, ()) = tokio::join!(
         supervised,
-        listener.capture(LogStream::Stdout, keep, spool).drain(pipes.stdout, is_over.clone()),
-        listener.capture(LogStream::Stderr, keep, spool).drain(pipes.stderr, is_over.clone()),
+        capture(LogStream::Stdout).drain(pipes.stdout, is_over.clone()),
+        capture(LogStream::Stderr).drain(pipes.stderr, is_over.clone()),
         follow_progress(progress, &listener, is_over),
     );
     // Many large results at once would cost more memory than the tasks themselves.
     let is_large = stdout.is_large() || stderr.is_large();
     let held = if is_large { environment.hold_result().await } else { None };
-    let mut outcome = conclude(report, cut, swept, &Captured { stdout, stderr });
+    let mut outcome = conclude(report, cut, swept, &Captured { stdout, stderr, limits });
     outcome.hold(held);
     outcome
 }
 
 fn warn_of_root() {
     if rustix::process::geteuid().is_root() && !WARNED_OF_ROOT.swap(true, Ordering::Relaxed) {
-        tracing::warn!("shell tasks run as root; run the server as a user of its own");
+        tracing::warn!(
+            "shell tasks without `runAs` run as root; run the server as a user of its own, or give \
+             each schedule a `runAs`"
+        );
     }
 }
 
@@ -136,6 +165,7 @@ fn plan(
         None => ("/bin/sh".to_owned(), vec!["-c".to_owned(), task.command.clone()]),
     };
     let mut env = environment.base_environment().to_vec();
+    let declared_from = env.len();
     env.extend(task.env.iter().cloned());
     env.extend(variables(context));
     env.push(("CARILLON_PROGRESS_FILE".to_owned(), progress.path().display().to_string()));
@@ -144,10 +174,15 @@ fn plan(
         args,
         cwd: task.cwd.clone(),
         env,
+        declared_from,
+        lost_grace_ms: Some(milliseconds(environment.limits().lost_grace)),
+        run_as: task.run_as.clone(),
+        progress_file: Some(progress.path().display().to_string()),
         grace_ms: task.grace_ms.unwrap_or_else(|| milliseconds(environment.limits().grace)),
         timeout_ms: Some(milliseconds(context.timeout)),
         lease_ms: lease.map(|until| milliseconds(time_left(until))),
         process_limit: environment.limits().processes,
+        ..Spec::default()
     }
 }
 
@@ -179,6 +214,8 @@ pub(super) struct Supervised<'a> {
     pub(super) timeout: Duration,
     /// How much longer than asked the shim may take.
     pub(super) watchdog: Duration,
+    /// What the task may still write.
+    pub(super) budget: &'a OutputBudget,
 }
 
 /// Steers the shim until it has reported or is lost. Answers with its report, the reason for which
@@ -189,7 +226,7 @@ pub(super) async fn supervise(
 ) -> (Option<Report>, Option<Cut>, u32) {
     let mut line = Vec::new();
     let mut cut = None;
-    let Supervised { control, mut lease, timeout, watchdog } = plan;
+    let Supervised { control, mut lease, timeout, watchdog, budget } = plan;
     let mut patience = Instant::now() + timeout + watchdog;
     let (mut was_woken, mut killed) = (false, 0);
     let report = loop {
@@ -209,6 +246,10 @@ pub(super) async fn supervise(
                 if let Some(until) = until {
                     shimmed.tell(Command::Lease { left_ms: milliseconds(time_left(until)) }).await;
                 }
+            }
+            () = budget.spent() => {
+                shimmed.tell(Command::Output).await;
+                patience = patience.min(Instant::now() + watchdog);
             }
             // The shim ends the task by itself; this is for one that does not.
             () = control.lease_lost(), if cut != Some(Cut::Lease) => {
@@ -260,13 +301,18 @@ fn conclude(report: Option<Report>, cut: Option<Cut>, swept: u32, captured: &Cap
         let error = TaskError::new("internal", "the command's shim was killed");
         return Outcome::Failed { error, result, extra };
     };
-    let extra = OutcomeExtra { killed: report.killed, ..OutcomeExtra::default() };
+    let usage = Usage { peak_memory_bytes: report.peak_memory_bytes, cpu_ms: report.cpu_ms };
+    let extra =
+        OutcomeExtra { killed: report.killed, usage: Some(usage), ..OutcomeExtra::default() };
     let result = result_of(report.exit_code, captured);
     let error = match (report.end, report.exit_code, report.signal) {
         (End::Timeout, ..) => return Cut::Timeout.outcome(Some(result), extra),
         (End::Cancel, ..) => return Cut::Cancel.outcome(Some(result), extra),
         (End::Interrupt, ..) => return Cut::Interrupt.outcome(Some(result), extra),
         (End::Lease | End::ServerLost, ..) => return Cut::Lease.outcome(Some(result), extra),
+        (end @ (End::Memory | End::Cpu | End::Processes | End::Output), ..) => {
+            over_limit(end, captured.limits)
+        }
         (End::NotStarted, ..) => {
             let fault = report.fault.map_or_else(
                 || TaskError::new("internal", "the command could not be started"),
@@ -282,6 +328,21 @@ fn conclude(report: Option<Report>, cut: Option<Cut>, swept: u32, captured: &Cap
         (End::Exited, None, None) => TaskError::new("internal", "the command left no status"),
     };
     Outcome::Failed { error, result: Some(result), extra }
+}
+
+/// The error of a task that used more than it may; the message names the limit and its value.
+fn over_limit(end: End, limits: TaskLimits) -> TaskError {
+    let (kind, what, name, limit, unit) = match end {
+        End::Memory => ("signal", "more memory", "memoryMb", limits.memory_mb, " MiB"),
+        End::Cpu => ("signal", "more processor time", "cpuMs", limits.cpu_ms, " ms"),
+        End::Processes => ("signal", "more processes", "processes", limits.processes, ""),
+        _ => ("output_too_large", "more output", "outputBytes", limits.output_bytes, " bytes"),
+    };
+    let limit = limit.unwrap_or_default();
+    let message = format!(
+        "the command was ended: it used {what} than its limit of {limit}{unit} (`limits.{name}`)"
+    );
+    TaskError::new(kind, message)
 }
 
 fn result_of(exit_code: Option<i32>, captured: &Captured) -> Value {

@@ -10,9 +10,14 @@
 //! [`main`] runs it and must be reached before anything else of the program starts. [`Shimmed`] is
 //! the server's side. [`adopt_orphans`] and [`hide_from_tasks`] are for the server's start.
 //!
-//! Not here: isolation. A task runs as the server's user and can end its own shim; then the server
-//! hunts down what the shim left ([`stray`]). Cgroups would be stronger, and can be added below.
+//! It also measures what the tree uses ([`meter`]) and ends one that is over a limit. A command with
+//! limits or a user of its own goes through one more step between fork and exec ([`exec`]).
+//!
+//! Not here: isolation. A task runs as the server's user unless `runAs` says otherwise, and can end
+//! its own shim; then the server hunts down what the shim left ([`stray`]).
 
+mod exec;
+mod meter;
 mod process;
 pub(crate) mod protocol;
 mod stray;
@@ -24,7 +29,7 @@ use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
-use std::process::{Command, ExitCode, Stdio};
+use std::process::{Child, Command, ExitCode, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
@@ -35,6 +40,7 @@ use rustix::process::{
 };
 use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGQUIT, SIGTERM};
 
+pub use self::exec::{ARGUMENT as EXEC_ARGUMENT, main as exec_main};
 pub(crate) use self::process::{Pipes, Shimmed};
 use self::protocol::{End, Report, Spec, StartFault};
 pub use self::stray::adopt_orphans;
@@ -115,12 +121,20 @@ fn become_reaper() -> io::Result<()> {
 }
 
 fn start(spec: &Spec) -> Result<Pid, StartFault> {
-    let fault = |kind: &str, message: String| StartFault { kind: kind.to_owned(), message };
+    let child = if exec::is_needed(spec) { exec::spawn(spec)? } else { spawn(spec)? };
+    // The handle is dropped on purpose: its status is taken with those of all other children.
+    i32::try_from(child.id())
+        .ok()
+        .and_then(Pid::from_raw)
+        .ok_or_else(|| StartFault::new("internal", "the new process has no usable id"))
+}
+
+fn spawn(spec: &Spec) -> Result<Child, StartFault> {
     let cwd = spec.cwd.as_deref().unwrap_or("/");
     if !Path::new(cwd).is_dir() {
-        return Err(fault("invalid_config", format!("`cwd` is not a directory: {cwd}")));
+        return Err(StartFault::new("invalid_config", format!("`cwd` is not a directory: {cwd}")));
     }
-    let spawned = Command::new(&spec.program)
+    Command::new(&spec.program)
         .args(&spec.args)
         .current_dir(cwd)
         .env_clear()
@@ -128,31 +142,38 @@ fn start(spec: &Spec) -> Result<Pid, StartFault> {
         .stdin(Stdio::null())
         // Its own group, so that `kill 0` in a script does not mean us.
         .process_group(0)
-        .spawn();
-    let program = &spec.program;
-    let child = spawned.map_err(|error| match error.kind() {
+        .spawn()
+        .map_err(|error| start_fault(&spec.program, &error))
+}
+
+/// Why `program` could not be started.
+fn start_fault(program: &str, error: &io::Error) -> StartFault {
+    match error.kind() {
         io::ErrorKind::NotFound => {
-            fault("command_not_found", format!("there is no program `{program}`"))
+            StartFault::new("command_not_found", format!("there is no program `{program}`"))
         }
         io::ErrorKind::PermissionDenied | io::ErrorKind::ExecutableFileBusy => {
-            fault("not_executable", format!("`{program}` cannot be run: {error}"))
+            StartFault::new("not_executable", format!("`{program}` cannot be run: {error}"))
         }
         io::ErrorKind::ArgumentListTooLong | io::ErrorKind::InvalidInput => {
-            fault("invalid_config", format!("`{program}` cannot be run: {error}"))
+            StartFault::new("invalid_config", format!("`{program}` cannot be run: {error}"))
         }
         // ENOEXEC has no kind of its own.
         _ if error.raw_os_error() == Some(rustix::io::Errno::NOEXEC.raw_os_error()) => {
-            fault("not_executable", format!("`{program}` is not a program: {error}"))
+            StartFault::new("not_executable", format!("`{program}` is not a program: {error}"))
         }
-        _ => fault("internal", format!("`{program}` could not be started: {error}")),
-    })?;
-    // The handle is dropped on purpose: its status is taken with those of all other children.
-    i32::try_from(child.id())
-        .ok()
-        .and_then(Pid::from_raw)
-        .ok_or_else(|| fault("internal", "the new process has no usable id".to_owned()))
+        _ => StartFault::new("internal", format!("`{program}` could not be started: {error}")),
+    }
 }
 
 const fn not_started(fault: StartFault) -> Report {
-    Report { end: End::NotStarted, exit_code: None, signal: None, killed: 0, fault: Some(fault) }
+    Report {
+        end: End::NotStarted,
+        exit_code: None,
+        signal: None,
+        killed: 0,
+        peak_memory_bytes: 0,
+        cpu_ms: 0,
+        fault: Some(fault),
+    }
 }

@@ -6,22 +6,36 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::domain::task::{RunAs, TaskLimits};
+
 /// What to run. Travels over the socket and not as arguments, which every user could read.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Spec {
     pub(crate) program: String,
     pub(crate) args: Vec<String>,
     pub(crate) cwd: Option<String>,
-    /// The whole environment of the task.
+    /// The environment of the task, later entries win; see `declared_from`.
     pub(crate) env: Vec<(String, String)>,
+    /// Where in `env` the task's own variables begin. A user's HOME comes before them.
+    pub(crate) declared_from: usize,
     /// The wait between TERM and KILL.
     pub(crate) grace_ms: u64,
+    /// That wait when the server is gone or the lease has run out, if shorter than usual.
+    pub(crate) lost_grace_ms: Option<u64>,
     /// The longest run, if limited.
     pub(crate) timeout_ms: Option<u64>,
     /// What is left of the lease, if there is one.
     pub(crate) lease_ms: Option<u64>,
     /// The most processes that the user may have (`RLIMIT_NPROC`), if limited.
     pub(crate) process_limit: Option<u64>,
+    /// What the task may use.
+    pub(crate) limits: TaskLimits,
+    /// As whom it runs; as the server's user if left out.
+    pub(crate) run_as: Option<RunAs>,
+    /// The control group made for it, if one was.
+    pub(crate) cgroup: Option<String>,
+    /// The progress file, which another user must be given.
+    pub(crate) progress_file: Option<String>,
 }
 
 /// What the server asks of a shim whose task runs.
@@ -32,6 +46,8 @@ pub(crate) enum Command {
     Cancel,
     /// End the task: the server is drained.
     Interrupt,
+    /// End the task: it wrote more than it may.
+    Output,
     /// The lease now lasts this much longer, counted from the receipt.
     Lease { left_ms: u64 },
 }
@@ -54,6 +70,14 @@ pub(crate) enum End {
     Lease,
     /// The server went away.
     ServerLost,
+    /// It used more memory than it may.
+    Memory,
+    /// It used more processor time than it may.
+    Cpu,
+    /// It had more processes than it may.
+    Processes,
+    /// It wrote more than it may.
+    Output,
 }
 
 /// How a task could not be started: a kind of `TaskError` and a sentence.
@@ -61,6 +85,12 @@ pub(crate) enum End {
 pub(crate) struct StartFault {
     pub(crate) kind: String,
     pub(crate) message: String,
+}
+
+impl StartFault {
+    pub(crate) fn new(kind: &str, message: impl Into<String>) -> Self {
+        Self { kind: kind.to_owned(), message: message.into() }
+    }
 }
 
 /// How the task ended; sent when no process of it is alive.
@@ -71,5 +101,9 @@ pub(crate) struct Report {
     pub(crate) signal: Option<i32>,
     /// How many processes had to be ended.
     pub(crate) killed: u32,
+    /// The most memory that was seen: of the largest process, or of the tree where it is measured.
+    pub(crate) peak_memory_bytes: u64,
+    /// Processor time of all its processes.
+    pub(crate) cpu_ms: u64,
     pub(crate) fault: Option<StartFault>,
 }

@@ -30,6 +30,13 @@ pub(super) struct Process {
     start: u64,
 }
 
+impl Process {
+    /// Its id as a number.
+    pub(super) fn id(&self) -> i32 {
+        self.pid.as_raw_nonzero().get()
+    }
+}
+
 /// What `/proc/PID/stat` tells.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Stat {
@@ -37,6 +44,8 @@ pub(super) struct Stat {
     pub(super) parent: i32,
     pub(super) session: i32,
     pub(super) zombie: bool,
+    /// Processor time, that of its reaped children included.
+    pub(super) cpu_ticks: u64,
 }
 
 /// Reads the line of `/proc/PID/stat`; the command's name may contain anything, `)` too.
@@ -49,6 +58,7 @@ fn parse_stat(pid: Pid, line: &str) -> Option<Stat> {
         parent: fields.get(1)?.parse().ok()?,
         session: fields.get(3)?.parse().ok()?,
         zombie: state == "Z" || state == "X",
+        cpu_ticks: fields.get(11..15)?.iter().filter_map(|ticks| ticks.parse::<u64>().ok()).sum(),
     })
 }
 
@@ -195,7 +205,7 @@ mod tests {
 
     fn stat(raw: i32, parent: i32) -> Stat {
         let process = Process { pid: pid(raw), start: 7 };
-        Stat { process, parent, session: 1, zombie: false }
+        Stat { process, parent, session: 1, zombie: false, cpu_ticks: 0 }
     }
 
     #[test]

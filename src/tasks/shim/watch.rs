@@ -13,8 +13,10 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::process::{Pid, Signal, WaitOptions, WaitStatus, getpid, wait};
+use rustix::time::{ClockId, clock_gettime};
 
 use super::LOST_GRACE;
+use super::meter::{self, Meter};
 use super::protocol::{Command, End, Report, Spec};
 use super::tree::{self, Process, Stat};
 
@@ -91,6 +93,9 @@ pub(super) struct Watch {
     /// On the clock of [`since_boot`].
     lease: Option<Duration>,
     grace: Duration,
+    /// The wait between TERM and KILL when the server is gone or the lease has run out.
+    lost_grace: Duration,
+    meter: Meter,
 }
 
 impl Watch {
@@ -105,23 +110,40 @@ impl Watch {
                 .and_then(|ms| Instant::now().checked_add(Duration::from_millis(ms))),
             lease: spec.lease_ms.map(lease_end),
             grace: Duration::from_millis(spec.grace_ms),
+            lost_grace: spec
+                .lost_grace_ms
+                .map_or(LOST_GRACE, Duration::from_millis)
+                .min(LOST_GRACE),
+            meter: Meter::new(spec),
         }
     }
 
     /// Waits for the end of the task, ends what is left of it, and tells how it went.
     pub(super) fn run(mut self) -> (Control, Report) {
-        let end = self.wait_for_end();
+        let mut end = self.wait_for_end();
         let grace = match end {
             End::Exited | End::NotStarted => LEFTOVER_GRACE.min(self.grace),
-            End::Lease | End::ServerLost => LOST_GRACE.min(self.grace),
+            // A frozen node wakes up when its lease is long over: no time is left then.
+            End::Lease => self.lost_grace.saturating_sub(self.lease_past()).min(self.grace),
+            End::ServerLost => self.lost_grace.min(self.grace),
             End::Timeout | End::Cancel | End::Interrupt => self.grace,
+            // What takes more than it may takes more still while it is asked politely.
+            End::Memory | End::Processes => Duration::ZERO,
+            End::Cpu | End::Output => LEFTOVER_GRACE.min(self.grace),
         };
         let killed = self.end_tree(grace);
+        let is_clean = self.main_status.and_then(WaitStatus::exit_status) == Some(0);
+        if end == End::Exited && !is_clean {
+            end = self.meter.verdict().unwrap_or(end);
+        }
+        let (peak_memory_bytes, cpu_ms) = self.meter.totals();
         let report = Report {
             end,
             exit_code: self.main_status.and_then(WaitStatus::exit_status),
             signal: self.main_status.and_then(WaitStatus::terminating_signal),
             killed,
+            peak_memory_bytes,
+            cpu_ms,
             fault: None,
         };
         (self.control, report)
@@ -147,8 +169,17 @@ impl Watch {
             if timeout_left.is_zero() {
                 return End::Timeout;
             }
-            self.sleep(lease_left.min(timeout_left).min(CLOCK_SLICE));
+            if let Some(end) = self.meter.look() {
+                return end;
+            }
+            let slice = if self.meter.is_needed() { meter::LOOK_EVERY } else { CLOCK_SLICE };
+            self.sleep(lease_left.min(timeout_left).min(slice));
         }
+    }
+
+    /// How long the lease has been over.
+    fn lease_past(&self) -> Duration {
+        self.lease.map_or(Duration::ZERO, |lease| since_boot().saturating_sub(lease))
     }
 
     /// What is left of the lease; very much without one.
@@ -162,6 +193,7 @@ impl Watch {
             match serde_json::from_slice(&line) {
                 Ok(Command::Cancel) => return Some(End::Cancel),
                 Ok(Command::Interrupt) => return Some(End::Interrupt),
+                Ok(Command::Output) => return Some(End::Output),
                 Ok(Command::Lease { left_ms }) => {
                     self.lease = Some(lease_end(left_ms));
                 }
@@ -181,6 +213,7 @@ impl Watch {
         while self.reap() {
             let now = Instant::now();
             if now >= kill_at {
+                self.meter.kill_group();
                 // Reaped on the way: a storm of forks leaves thousands of ended processes, and
                 // each of them would make the next look slower.
                 told.extend(tree::kill_all(|| {
@@ -199,7 +232,7 @@ impl Watch {
             self.sleep(if until_kill.is_zero() { LOOK_FIRST } else { pause.min(until_kill) });
             pause = (pause * 2).min(LOOK_LIMIT);
             if self.obey() == Some(End::ServerLost) || self.lease_left().is_zero() {
-                kill_at = kill_at.min(now + LOST_GRACE);
+                kill_at = kill_at.min(now + self.lost_grace);
             }
         }
         u32::try_from(told.len()).unwrap_or(u32::MAX)
@@ -251,12 +284,8 @@ fn lease_end(left_ms: u64) -> Duration {
 }
 
 /// Time since the machine started, its sleep included: a lease goes on while a laptop is closed,
-/// and the usual monotonic clock does not. Exact to 10 ms. Where `/proc` does not tell, leases
-/// never end here, and the server's side enforces them alone.
+/// and the usual monotonic clock does not.
 fn since_boot() -> Duration {
-    std::fs::read_to_string("/proc/uptime")
-        .ok()
-        .and_then(|text| text.split_ascii_whitespace().next()?.parse::<f64>().ok())
-        .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
-        .unwrap_or_default()
+    let now = clock_gettime(ClockId::Boottime);
+    Duration::try_from(now).unwrap_or_default()
 }

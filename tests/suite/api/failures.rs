@@ -34,6 +34,7 @@ pub(super) async fn fail_one(server: &TestServer) -> i64 {
             transient: true,
         }),
         conductor_thread_id: None,
+        usage: None,
         conductor_status: None,
         failure: Some(FailureEntry {
             error_type: ErrorType::ExecutionFailure,

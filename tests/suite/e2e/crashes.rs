@@ -14,6 +14,8 @@ use crate::support::deaths::Deaths;
 on_both_stores! {
     kill_nine_loses_and_doubles_nothing,
     a_killed_server_leaves_no_process_behind,
+    the_tasks_of_a_frozen_server_are_dead_before_its_lease_is_over,
+    a_task_of_another_user_reads_nothing_of_the_server,
     an_ordered_stop_lets_tasks_finish_and_exits_with_zero,
     a_drain_past_its_deadline_interrupts_and_retries,
 }
@@ -104,6 +106,54 @@ fn a_killed_server_leaves_no_process_behind(backend: Backend) {
     let took = deaths.last().saturating_duration_since(killed);
     assert!(took < Duration::from_secs(2), "the last process lived on for {took:?}");
     assert_eq!(alive(&seconds), 0);
+}
+
+fn the_tasks_of_a_frozen_server_are_dead_before_its_lease_is_over(backend: Backend) {
+    use rustix::process::{Signal, kill_process};
+    const LEASE: Duration = Duration::from_secs(6);
+    let mut server = Server::new(backend).with("CARILLON_EXECUTOR__LEASE_MS", "6000").started();
+    let seconds = marker();
+    let command =
+        format!("trap '' TERM; setsid sleep {seconds} & sleep {seconds}; sleep {seconds}");
+    let run = server.post(
+        "/api/execution/executions",
+        &json!({"taskType": "shell_command", "taskConfig": {"command": command},
+                "retryPolicy": {"maxAttempts": 1}}),
+    );
+    server.until("the whole tree", |_| alive(&seconds) == 3);
+    let deaths = Deaths::of(&living(&seconds));
+    // From here on no beat can be confirmed; one may have been just now.
+    let frozen = std::time::Instant::now();
+    kill_process(server.pid(), Signal::STOP).unwrap();
+    let took = deaths.last().saturating_duration_since(frozen);
+    kill_process(server.pid(), Signal::CONT).unwrap();
+    assert!(took < LEASE, "the last process lived on for {took:?}");
+    let path = format!("/api/execution/executions/{}", run["id"]);
+    server.until("the run is known to be lost", |server| {
+        server.get(&path)["error"]["kind"] == "node_lost"
+    });
+}
+
+fn a_task_of_another_user_reads_nothing_of_the_server(backend: Backend) {
+    if !carillon::tasks::may_run_as() {
+        return;
+    }
+    let mut server = Server::new(backend).started();
+    let (pid, data) = (server.pid().as_raw_nonzero(), server.path(""));
+    let data = data.display();
+    let command = format!(
+        "id -un; cat /proc/{pid}/environ; head -c 1 /proc/{pid}/mem; ls /proc/{pid}/fd; \
+         cat {data}/admin.token; cat {data}/carillon.db; ls {data}"
+    );
+    let run = server.post(
+        "/api/execution/executions",
+        &json!({"taskType": "shell_command", "taskConfig": {"command": command},
+                "runAs": "nobody", "retryPolicy": {"maxAttempts": 1}}),
+    );
+    let ended = server.ended(&run["id"]);
+    assert_eq!(ended["result"]["stdout"], "nobody\n", "{ended}");
+    assert_eq!(ended["processesKilled"], 0);
+    assert!(ended["usage"]["peakMemoryBytes"].as_u64().unwrap() > 0);
 }
 
 fn an_ordered_stop_lets_tasks_finish_and_exits_with_zero(backend: Backend) {

@@ -143,6 +143,11 @@ impl Server {
         }
     }
 
+    /// The process, while there is one.
+    pub(super) fn pid(&self) -> rustix::process::Pid {
+        rustix::process::Pid::from_child(self.process.as_ref().unwrap())
+    }
+
     /// SIGTERM; gives the exit status.
     pub(super) fn terminate(&mut self) -> ExitStatus {
         let mut process = self.process.take().unwrap();

@@ -3,7 +3,9 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
-use carillon::domain::execution::{Execution, ExecutionStatus, NewExecution, Priority};
+use carillon::domain::execution::{
+    Execution, ExecutionStatus, ExecutionUsage, NewExecution, Priority,
+};
 use carillon::store::{
     CancelResult, ClaimHere, Creation, Dropped, ExecutionCreate, ExecutionFilter, ExecutionKey,
     Finish, FinishResult, Idempotency, LogFilter, LogRow, LogTrim, StoreError, StoredAnswer, Topic,
@@ -118,14 +120,16 @@ pub(crate) async fn a_lost_lease_changes_nothing(bench: &Bench) {
 pub(crate) async fn an_end_writes_result_duration_and_cost(bench: &Bench) {
     let (execution, _) = bench.running().await;
     bench.advance(90);
+    let usage = ExecutionUsage { processes_killed: 3, peak_memory_bytes: 1 << 33, cpu_ms: 12 };
     let finish = Finish {
         conductor_thread_id: Some("thread".into()),
+        usage: Some(usage),
         conductor_status: Some("done".into()),
         ..completed(&execution)
     };
     let ended = bench.finish(finish).await;
     assert_eq!(ended.duration_ms, Some(90_000));
-    assert_eq!(ended.cost, Some(90.0));
+    assert_eq!((ended.cost, ended.usage), (Some(90.0), Some(usage)));
     assert_eq!(ended.completed_at, Some(bench.now()));
     assert_eq!(bench.store.execution_get(ExecutionKey::Id(execution.id)).await.unwrap(), ended);
     assert_eq!(

@@ -254,6 +254,7 @@ pub(crate) fn completed(execution: &Execution) -> Finish {
         result: Some(json!({"exitCode": 0, "stdout": "hello\n"})),
         error: None,
         conductor_thread_id: None,
+        usage: None,
         conductor_status: None,
         failure: None,
     }

@@ -3,6 +3,7 @@
 mod conductor;
 mod function;
 mod http;
+mod limits;
 mod peer;
 mod shell;
 mod support;

@@ -216,8 +216,8 @@ pub struct Execution {
 pub struct ExecutionUsage {
     /// How many had to be ended: all of a stopped command's, or those that one left behind.
     pub processes_killed: u32,
-    /// The most memory seen, in bytes: of the largest process, or of the whole tree where a limit or
-    /// a control group has it measured.
+    /// The most memory seen, in bytes: of the largest process, or of the whole tree where a limit
+    /// or a control group has it measured.
     pub peak_memory_bytes: u64,
     /// Processor time of all of them, in milliseconds.
     pub cpu_ms: u64,

@@ -49,8 +49,8 @@ pub struct Limits {
     pub task_defaults: TaskLimits,
     /// What a command may use at most.
     pub task_maxima: TaskLimits,
-    /// The wait between TERM and KILL of a command whose server is gone or whose lease is over. With
-    /// it the last process must be dead before another node may take over.
+    /// The wait between TERM and KILL of a command whose server is gone or whose lease is over.
+    /// With it the last process must be dead before another node may take over.
     pub lost_grace: Duration,
 }
 

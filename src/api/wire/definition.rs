@@ -192,8 +192,8 @@ fn small(number: i64) -> i32 {
     i32::try_from(number).unwrap_or(i32::MAX)
 }
 
-/// `taskType`, `taskConfig` and `runAs`, checked together. The user is kept in the configuration, so
-/// that it goes wherever the task goes.
+/// `taskType`, `taskConfig` and `runAs`, checked together. The user is kept in the configuration,
+/// so that it goes wherever the task goes.
 pub(crate) fn read_task(fields: &mut Fields<'_>) -> Option<(String, Value)> {
     let kind = fields.needed_text("taskType", WORD_MAX);
     let config = fields.needed("taskConfig").cloned();

@@ -52,8 +52,8 @@ impl GroupParent {
         Ok(parent)
     }
 
-    /// Makes the group of the command `name`. A limit for which the kernel offers no controller here
-    /// is left to the shim.
+    /// Makes the group of the command `name`. A limit for which the kernel offers no controller
+    /// here is left to the shim.
     pub(super) fn make(&self, name: &str, limits: TaskLimits) -> io::Result<TaskGroup> {
         let group = TaskGroup { path: self.path.join(format!("{PREFIX}{name}")) };
         fs::create_dir(&group.path)?;

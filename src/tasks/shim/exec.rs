@@ -26,8 +26,8 @@ use crate::domain::task::RunAs;
 /// The argument by which the binary knows that it is to become a command.
 pub const ARGUMENT: &str = "task-exec";
 
-/// How much more than the memory limit one process may map and write to (`RLIMIT_DATA`): the tree is
-/// measured every few milliseconds, and this bounds what one process can do in between.
+/// How much more than the memory limit one process may map and write to (`RLIMIT_DATA`): the tree
+/// is measured every few milliseconds, and this bounds what one process can do in between.
 const DATA_MARGIN: u64 = 1 << 30;
 const MEBIBYTE: u64 = 1 << 20;
 
@@ -69,23 +69,24 @@ pub(super) fn spawn(spec: &Spec) -> Result<Child, StartFault> {
 /// Runs the step; comes back only when it failed.
 #[must_use]
 pub fn main() -> ExitCode {
-    let fault = match read_spec() {
+    // A copy that the command does not inherit: a failed exec has replaced standard input already.
+    let Ok(socket) = rustix::io::fcntl_dupfd_cloexec(io::stdin().as_fd(), 3) else {
+        return ExitCode::FAILURE;
+    };
+    let mut socket = UnixStream::from(socket);
+    let fault = match read_spec(&socket) {
         Ok(spec) => become_command(&spec),
         Err(error) => StartFault::new("internal", format!("task-exec: {error}")),
     };
-    if let (Ok(socket), Ok(line)) = (own_socket(), serde_json::to_vec(&fault)) {
-        drop(UnixStream::from(socket).write_all(&line));
+    if let Ok(line) = serde_json::to_vec(&fault) {
+        drop(socket.write_all(&line));
     }
     ExitCode::FAILURE
 }
 
-fn own_socket() -> io::Result<OwnedFd> {
-    Ok(rustix::io::fcntl_dupfd_cloexec(io::stdin().as_fd(), 3)?)
-}
-
-fn read_spec() -> io::Result<Spec> {
+fn read_spec(socket: &UnixStream) -> io::Result<Spec> {
     let mut line = Vec::new();
-    BufReader::new(UnixStream::from(own_socket()?)).read_until(b'\n', &mut line)?;
+    BufReader::new(socket).read_until(b'\n', &mut line)?;
     Ok(serde_json::from_slice(&line)?)
 }
 

@@ -10,8 +10,8 @@
 //! [`main`] runs it and must be reached before anything else of the program starts. [`Shimmed`] is
 //! the server's side. [`adopt_orphans`] and [`hide_from_tasks`] are for the server's start.
 //!
-//! It also measures what the tree uses ([`meter`]) and ends one that is over a limit. A command with
-//! limits or a user of its own goes through one more step between fork and exec ([`exec`]).
+//! It also measures what the tree uses ([`meter`]) and ends one that is over a limit. A command
+//! with limits or a user of its own goes through one more step between fork and exec ([`exec`]).
 //!
 //! Not here: isolation. A task runs as the server's user unless `runAs` says otherwise, and can end
 //! its own shim; then the server hunts down what the shim left ([`stray`]).
@@ -36,7 +36,7 @@ use std::time::Duration;
 
 use rustix::process::{
     DumpableBehavior, Pid, Resource, Rlimit, getpid, set_child_subreaper, set_dumpable_behavior,
-    setrlimit, setsid, umask,
+    setpriority_process, setrlimit, setsid, umask,
 };
 use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGQUIT, SIGTERM};
 
@@ -54,6 +54,9 @@ pub const ARGUMENT: &str = "task-shim";
 /// earlier boots are void two seconds after start, and the next attempt may then begin.
 pub const LOST_GRACE: Duration = Duration::from_millis(1_000);
 
+/// The nice value of a shim that may choose.
+const SHIM_PRIORITY: i32 = -10;
+
 /// Runs the shim: reads what to run from standard input, runs it, reports, and exits.
 ///
 /// Must be called before any thread, runtime or subscriber exists; it changes the whole process
@@ -64,11 +67,13 @@ pub fn main() -> ExitCode {
     run().map_or(ExitCode::FAILURE, |()| ExitCode::SUCCESS)
 }
 
-/// Keeps tasks, which run as the same user, from reading this process's memory and environment.
+/// Keeps tasks from reading this process's memory and environment, those of other users also from
+/// reading the files that it makes from now on.
 ///
 /// # Errors
 /// When the kernel refuses.
 pub fn hide_from_tasks() -> io::Result<()> {
+    umask(rustix::fs::Mode::RWXG | rustix::fs::Mode::RWXO);
     Ok(set_dumpable_behavior(DumpableBehavior::NotDumpable)?)
 }
 
@@ -83,7 +88,11 @@ fn run() -> io::Result<()> {
         let limit = Rlimit { current: Some(limit), maximum: Some(limit) };
         setrlimit(Resource::Nproc, limit)?;
     }
-    let (control, report) = match start(&spec) {
+    let started = start(&spec);
+    // After the start, so that the task does not inherit it: among hundreds of processes that want
+    // the processor the one that ends them must get it. Only root may; others do without.
+    let _refused = setpriority_process(None, SHIM_PRIORITY);
+    let (control, report) = match started {
         Ok(main) => Watch::new(control, wake, main, &spec).run(),
         Err(fault) => (control, not_started(fault)),
     };

@@ -1,5 +1,5 @@
-//! What a command may use, as whom it runs, and what it must not see. Cases that need root pass over
-//! themselves where the tests do not run as root.
+//! What a command may use, as whom it runs, and what it must not see. Cases that need root pass
+//! over themselves where the tests do not run as root.
 
 use std::os::unix::fs::PermissionsExt;
 use std::time::{Duration, Instant};
@@ -61,10 +61,10 @@ async fn a_fork_bomb_under_a_limit_is_ended_and_told_so() {
     carillon::tasks::shim::adopt_orphans().unwrap();
     let bench = Bench::new();
     let sleep = marker();
-    // A bomb with a fuse: without the limit it would reach 2^12 processes.
+    // A bomb with a fuse: without the limit it would reach 2^8 processes.
     let bomb = bench.path("bomb.sh");
     let text = format!(
-        "trap '' TERM\n: {sleep}\n[ $1 -gt 12 ] && exec sleep 60\n\
+        "trap '' TERM\n: {sleep}\n[ $1 -gt 6 ] && exec sleep 60\n\
          setsid sh \"$0\" $(($1+1)) {sleep} & setsid sh \"$0\" $(($1+1)) {sleep} & wait\n"
     );
     std::fs::write(&bomb, text).unwrap();
@@ -78,7 +78,7 @@ async fn a_fork_bomb_under_a_limit_is_ended_and_told_so() {
 
 #[actix_rt::test]
 async fn a_task_that_writes_more_than_it_may_is_ended_and_told_so() {
-    let outcome = limited("yes", json!({"outputBytes": 1_000_000})).await;
+    let outcome = limited("tr '\\0' x < /dev/zero", json!({"outputBytes": 1_000_000})).await;
     assert_eq!(kind(&outcome), "output_too_large");
     let expected = "its limit of 1000000 bytes (`limits.outputBytes`)";
     assert!(message(&outcome).contains(expected), "{outcome:?}");

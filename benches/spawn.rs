@@ -2,7 +2,12 @@
 //!
 //! `cargo bench --bench spawn`. Prints medians and 99th percentiles in microseconds, one at a time,
 //! and how many a second go through with several at once. Not a test: it promises nothing.
-#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a benchmark, for people")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    clippy::indexing_slicing,
+    reason = "a benchmark, for people"
+)]
 
 use std::process::Command;
 use std::sync::Arc;

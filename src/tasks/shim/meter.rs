@@ -112,9 +112,7 @@ impl Meter {
 fn ended_cpu_ms() -> u64 {
     let Ok(usage) = getrusage(UsageWho::RUSAGE_CHILDREN) else { return 0 };
     let (user, system) = (usage.user_time(), usage.system_time());
-    let micros = (user.tv_sec() + system.tv_sec()) * 1_000_000
-        + user.tv_usec()
-        + system.tv_usec();
+    let micros = (user.tv_sec() + system.tv_sec()) * 1_000_000 + user.tv_usec() + system.tv_usec();
     u64::try_from(micros / 1000).unwrap_or_default()
 }
 

@@ -175,7 +175,7 @@ pub struct Finish {
     /// `Completed`, `Failed`, `Timeout` or `Cancelled`.
     pub status: ExecutionStatus,
     /// What the task gave back.
-    pub result: Option<Value>,
+    pub result: Option<Arc<Value>>,
     /// Why it failed.
     pub error: Option<ExecutionError>,
     /// The conductor's thread.

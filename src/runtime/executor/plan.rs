@@ -66,7 +66,7 @@ pub fn plan_finish(
         row,
         lease_owner: facts.lease_owner,
         status,
-        result,
+        result: result.map(Arc::new),
         error,
         conductor_thread_id: extra.conductor_thread_id,
         conductor_status: extra.conductor_status,

@@ -226,21 +226,23 @@ pub(crate) async fn claim_executions(
 /// Writes the ends of rows that their owners hold; gives the ends back and the ids of those rows.
 pub(crate) async fn finish_executions(
     conn: &mut Conn,
-    ends: Vec<End>,
+    mut ends: Vec<End>,
 ) -> OpResult<(Vec<End>, HashSet<i64>)> {
-    let json = |text: &Option<String>| text.clone().map(JsonText);
+    // The texts may be large: they are moved, not copied.
+    let results = ends.iter_mut().map(|end| end.result.take().map(JsonText)).collect();
+    let errors = ends.iter_mut().map(|end| end.error.take().map(JsonText)).collect();
     let statement = FinishExecutions {
         id: ends.iter().map(|end| end.id).collect(),
         lease_owner: ends.iter().map(|end| Uid(end.lease_owner)).collect(),
         status: ends.iter().map(|end| end.status.as_str()).collect(),
         completed_at: ends.iter().map(|end| Instant(end.completed_at)).collect(),
         duration_ms: ends.iter().map(|end| end.duration_ms).collect(),
-        result: ends.iter().map(|end| json(&end.result)).collect(),
-        error: ends.iter().map(|end| json(&end.error)).collect(),
+        result: results,
+        error: errors,
         thread: ends.iter().map(|end| end.conductor_thread_id.as_deref()).collect(),
         word: ends.iter().map(|end| end.conductor_status.as_deref()).collect(),
         cost: ends.iter().map(|end| end.cost).collect(),
-        usage: ends.iter().map(|end| json(&end.usage)).collect(),
+        usage: ends.iter().map(|end| end.usage.clone().map(JsonText)).collect(),
         of: PhantomData,
     };
     let written: Vec<i64> = statement.load(conn).await?;

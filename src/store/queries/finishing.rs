@@ -61,7 +61,7 @@ fn end_of(place: usize, finish: &Finish, now: Timestamp) -> End {
         status: finish.status,
         completed_at: now,
         duration_ms,
-        result: finish.result.as_ref().map(json_text),
+        result: finish.result.as_deref().map(json_text),
         error: finish
             .error
             .as_ref()
@@ -87,13 +87,12 @@ fn event_of_end(finish: &Finish, end: &End) -> NewEvent {
     execution_event(row.id, &row.new, moment)
 }
 
-/// The row as the end leaves it.
+/// The row as the end leaves it, without its result: that may be large, and nothing asks for it.
 fn ended_row(finish: &Finish, end: &End) -> Execution {
     let mut execution = Execution::clone(&finish.row);
     execution.status = end.status;
     execution.completed_at = Some(end.completed_at);
     execution.duration_ms = Some(end.duration_ms);
-    execution.result.clone_from(&finish.result);
     execution.error.clone_from(&finish.error);
     execution.conductor_thread_id.clone_from(&finish.conductor_thread_id);
     execution.conductor_status.clone_from(&finish.conductor_status);

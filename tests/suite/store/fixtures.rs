@@ -251,7 +251,7 @@ pub(crate) fn completed(execution: &Execution) -> Finish {
         row: Arc::new(execution.clone()),
         lease_owner: execution.lease_owner.unwrap_or_default(),
         status: ExecutionStatus::Completed,
-        result: Some(json!({"exitCode": 0, "stdout": "hello\n"})),
+        result: Some(Arc::new(json!({"exitCode": 0, "stdout": "hello\n"}))),
         error: None,
         conductor_thread_id: None,
         usage: None,

@@ -81,7 +81,12 @@ fn kill_nine_loses_and_doubles_nothing(backend: Backend) {
                 && row["status"] == "completed"
                 && starts.contains_key(row["executionId"].as_str().unwrap())
         });
-        assert!(done, "a planned run never completed: {chain}");
+        let attempts: Vec<String> = rows
+            .iter()
+            .filter(|row| row["chainId"] == chain["chainId"])
+            .map(|row| format!("{} {} {}", row["attempt"], row["status"], row["error"]["kind"]))
+            .collect();
+        assert!(done, "a planned run never completed: {attempts:?} {chain}");
     }
 }
 

@@ -17,10 +17,11 @@ use super::{Tx, executions, hot};
 use crate::clock::Timestamp;
 use crate::domain::event::schedule_event;
 use crate::domain::execution::{Execution, NewExecution};
-use crate::domain::schedule::{LedgerRange, LedgerReason, Schedule};
+use crate::domain::schedule::{LedgerRange, LedgerReason};
 use crate::store::models::ScheduleRow;
 use crate::store::op::OpResult;
 use crate::store::schema::{task_executions, task_schedules as t};
+use crate::store::sql_types::Instant;
 use crate::store::types::Advance;
 use crate::store::{ClaimHere, Firing, FiringResult, Topic};
 
@@ -33,12 +34,12 @@ pub(crate) async fn schedule_fire(
     let active = count_active(tx, firings).await?;
     let now = tx.now().await?;
     let mut result = FiringResult::default();
-    let mut fired: Vec<(&Firing, Schedule, Option<Timestamp>)> = Vec::with_capacity(firings.len());
+    let mut fired: Vec<(&Firing, Standing, Option<Timestamp>)> = Vec::with_capacity(firings.len());
     let mut rows: Vec<Arc<NewExecution>> = Vec::new();
     let mut ledger: Vec<LedgerDocument> = Vec::new();
     for firing in firings {
         let current = schedules.remove(&firing.schedule_id).filter(|schedule| {
-            schedule.next_run_at == firing.expected_next
+            schedule.next_run_at.map(|at| at.0) == firing.expected_next
                 && schedule.version == firing.expected_version
         });
         let Some(schedule) = current else {
@@ -66,14 +67,35 @@ pub(crate) async fn schedule_fire(
     Ok(result)
 }
 
-async fn lock_all(tx: &mut Tx, firings: &[Firing]) -> OpResult<HashMap<i64, Schedule>> {
+/// What a firing compares and moves of a schedule: its definition is with the plan already.
+#[derive(Queryable)]
+struct Standing {
+    id: i64,
+    version: i64,
+    next_run_at: Option<Instant>,
+    last_run_at: Option<Instant>,
+    fired: i64,
+    enabled: bool,
+    paused_at: Option<Instant>,
+    catch_up_at: Option<Instant>,
+}
+
+async fn lock_all(tx: &mut Tx, firings: &[Firing]) -> OpResult<HashMap<i64, Standing>> {
     let ids: Vec<i64> = firings.iter().map(|firing| firing.schedule_id).collect();
-    let rows: Vec<ScheduleRow> = locked!(
-        t::table.filter(t::id.eq_any(ids)).order(t::id.asc()).select(ScheduleRow::as_select())
-    )
-    .load(tx.conn())
-    .await?;
-    rows.into_iter().map(|row| Ok((row.id, Schedule::try_from(row)?))).collect()
+    let rows: Vec<Standing> =
+        locked!(t::table.filter(t::id.eq_any(ids)).order(t::id.asc()).select((
+            t::id,
+            t::version,
+            t::next_run_at,
+            t::last_run_at,
+            t::fired,
+            t::enabled,
+            t::paused_at,
+            t::catch_up_at,
+        )))
+        .load(tx.conn())
+        .await?;
+    Ok(rows.into_iter().map(|row| (row.id, row)).collect())
 }
 
 /// Pending and running rows of the schedules that have a limit.
@@ -140,7 +162,7 @@ fn overlap_range(over: &[Arc<NewExecution>]) -> Option<LedgerRange> {
 /// Moves the schedules on; those that fired for the last time become paused.
 async fn advance(
     tx: &mut Tx,
-    fired: Vec<(&Firing, Schedule, Option<Timestamp>)>,
+    fired: Vec<(&Firing, Standing, Option<Timestamp>)>,
     made: &[Execution],
     now: Timestamp,
 ) -> OpResult<()> {
@@ -156,28 +178,42 @@ async fn advance(
         entry.1 = entry.1.max(at);
     }
     let mut advances = Vec::with_capacity(fired.len());
+    let mut exhausted = Vec::new();
     for (firing, mut schedule, held) in fired {
         if let Some((count, last)) = instants.get(&schedule.id) {
             schedule.fired += count;
-            schedule.last_run_at = schedule.last_run_at.max(Some(*last));
+            schedule.last_run_at = schedule.last_run_at.max(Some(Instant(*last)));
         }
-        schedule.next_run_at = held.or(firing.next_run_at);
-        schedule.catch_up_at = next_catch_up(firing, held).or(schedule.catch_up_at);
-        if firing.exhausted && held.is_none() && schedule.definition.enabled {
-            schedule.definition.enabled = false;
-            schedule.paused_at = Some(now);
-            tx.event(schedule_event(&schedule, "schedule_paused"));
-            tx.changed(Topic::Schedules);
+        schedule.next_run_at = held.or(firing.next_run_at).map(Instant);
+        schedule.catch_up_at = next_catch_up(firing, held).map(Instant).or(schedule.catch_up_at);
+        if firing.exhausted && held.is_none() && schedule.enabled {
+            schedule.enabled = false;
+            schedule.paused_at = Some(Instant(now));
+            exhausted.push(schedule.id);
         }
         advances.push(Advance {
             id: schedule.id,
-            next_run_at: schedule.next_run_at,
-            last_run_at: schedule.last_run_at,
+            next_run_at: schedule.next_run_at.map(|at| at.0),
+            last_run_at: schedule.last_run_at.map(|at| at.0),
             fired: schedule.fired,
-            enabled: schedule.definition.enabled,
-            paused_at: schedule.paused_at,
-            catch_up_at: schedule.catch_up_at,
+            enabled: schedule.enabled,
+            paused_at: schedule.paused_at.map(|at| at.0),
+            catch_up_at: schedule.catch_up_at.map(|at| at.0),
         });
     }
-    hot::advance_schedules(tx.conn(), advances).await
+    hot::advance_schedules(tx.conn(), advances).await?;
+    if exhausted.is_empty() {
+        return Ok(());
+    }
+    tx.changed(Topic::Schedules);
+    let rows: Vec<ScheduleRow> = t::table
+        .filter(t::id.eq_any(exhausted))
+        .order(t::id.asc())
+        .select(ScheduleRow::as_select())
+        .load(tx.conn())
+        .await?;
+    for row in rows {
+        tx.event(schedule_event(&row.try_into()?, "schedule_paused"));
+    }
+    Ok(())
 }

@@ -5,7 +5,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use chrono::Duration as Span;
+use chrono::{Duration as Span, SubsecRound};
 use tokio::time::Instant;
 
 use super::load::{self, Marks, float, percentile};
@@ -84,15 +84,12 @@ async fn late(plan: &Plan, report: &mut Report, case: Case) -> Result<(), String
     let clock = embedded.system().parts().clock.clone();
     // Made while the scheduler has no time to fire any of them.
     let prepare = Span::milliseconds(i64::try_from(count).unwrap_or(i64::MAX));
-    let first = clock.now() + LEAD + prepare;
+    // Instants have whole milliseconds.
+    let first = (clock.now() + LEAD + prepare).trunc_subsecs(3);
     let anchor = |number: usize| {
         let number = i64::try_from(number).unwrap_or(0);
         let places = i64::try_from(count).unwrap_or(1);
-        if spread {
-            first + Span::microseconds(interval_ms * 1_000 * number / places)
-        } else {
-            first
-        }
+        if spread { first + Span::milliseconds(interval_ms * number / places) } else { first }
     };
     let definitions = (0..count).map(|number| {
         (load::marking_schedule(number, interval_ms, anchor(number)), anchor(number))

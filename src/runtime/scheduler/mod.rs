@@ -118,10 +118,13 @@ impl Work {
         let mut schedules = store.changes(Topic::Schedules);
         let mut state = store.changes(Topic::State);
         let mut read_at = Instant::now();
+        // What was announced (an edit, a pause, a stop) is read before anything is fired.
+        let mut announced = true;
         loop {
-            if let Err(error) = self.pass(&mut read_at).await {
+            if let Err(error) = self.pass(&mut read_at, announced).await {
                 tracing::warn!(%error, "the scheduler waits for the store");
                 read_at = Instant::now();
+                announced = true;
                 tokio::time::sleep(STORE_RETRY).await;
                 continue;
             }
@@ -129,12 +132,15 @@ impl Work {
             let next = self.window.next_due().filter(|_| self.parts.status.is_running());
             let due = self.until(next);
             // A closed channel means that the store is being closed: the tick ends the wait.
-            tokio::select! {
-                _ = schedules.changed() => read_at = Instant::now(),
-                _ = state.changed() => read_at = Instant::now(),
-                () = self.waker.woken() => read_at = Instant::now(),
-                () = due => {}
-                () = tokio::time::sleep_until(read_at) => {}
+            announced = tokio::select! {
+                _ = schedules.changed() => true,
+                _ = state.changed() => true,
+                () = self.waker.woken() => true,
+                () = due => false,
+                () = tokio::time::sleep_until(read_at) => false,
+            };
+            if announced {
+                read_at = Instant::now();
             }
         }
     }
@@ -151,12 +157,21 @@ impl Work {
         }
     }
 
-    async fn pass(&mut self, read_at: &mut Instant) -> Result<(), StoreError> {
+    /// Fires what is due and reads the store when it is time to. The safety net's read comes
+    /// after what is due: an instant does not wait for it.
+    async fn pass(&mut self, read_at: &mut Instant, announced: bool) -> Result<(), StoreError> {
+        if !announced {
+            self.fire_due().await?;
+        }
         if *read_at <= Instant::now() {
             // Counted from here: what changes while we read ends the next wait.
             *read_at = Instant::now() + self.parts.tick;
             self.read().await?;
         }
+        self.fire_due().await
+    }
+
+    async fn fire_due(&mut self) -> Result<(), StoreError> {
         if !self.parts.status.is_running() || self.parts.launcher.is_draining() {
             return Ok(());
         }

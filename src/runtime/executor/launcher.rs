@@ -201,9 +201,20 @@ impl Launcher {
     }
 
     fn begin(&self, row: Execution) {
-        let control = TaskControl::new(self.inner.lease.fence_at());
+        let lease = &self.inner.lease;
+        // A claim may have been on its way while the lease was lost (the node was frozen): its rows
+        // are another node's by now, or are adopted once a beat is confirmed.
+        let Some(until) = lease.deadline_of(row.lease_owner) else {
+            tracing::warn!(execution.id = row.id, "a claim came without a lease, it is left alone");
+            return;
+        };
+        let control = TaskControl::new(Some(until));
         if !self.inner.running.begin(row.id, control.clone()) {
             return;
+        }
+        if lease.deadline_of(row.lease_owner).is_none() {
+            // The node fenced itself in between, and may not have seen this row in the set.
+            return self.inner.running.end(row.id);
         }
         self.inner.counters.started.fetch_add(1, Ordering::Relaxed);
         meter::execution_started(&row);

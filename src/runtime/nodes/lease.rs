@@ -90,6 +90,14 @@ impl NodeLease {
         self.fence_at().is_some_and(|at| Instant::now() < at)
     }
 
+    /// Until when a row of `owner` may run here; `None` when it may not be begun: the lease does
+    /// not hold, or the row was claimed under an earlier boot id and may be another node's by now.
+    #[must_use]
+    pub fn deadline_of(&self, owner: Option<Uuid>) -> Option<Instant> {
+        let until = self.fence_at().filter(|at| Instant::now() < *at)?;
+        (owner == Some(self.shared.claimant.load().boot_id)).then_some(until)
+    }
+
     /// Gives the lease up and takes on a new boot id: what the old one claimed is not ours.
     pub fn renew_identity(&self) {
         let old = self.claimant();
@@ -113,6 +121,22 @@ mod tests {
         assert!(lease.holds());
         tokio::time::advance(Duration::from_secs(1)).await;
         assert!(!lease.holds());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn rows_of_an_earlier_boot_or_a_lapsed_lease_may_not_be_begun() {
+        let lease = NodeLease::new("n".to_owned(), Duration::from_secs(30));
+        let owner = Some(lease.claimant().boot_id);
+        assert_eq!(lease.deadline_of(owner), None, "nothing was confirmed yet");
+        lease.confirm(Instant::now());
+        assert_eq!(lease.deadline_of(owner), lease.fence_at());
+        assert_eq!(lease.deadline_of(None), None);
+        tokio::time::advance(Duration::from_secs(20)).await;
+        assert_eq!(lease.deadline_of(owner), None);
+        lease.renew_identity();
+        lease.confirm(Instant::now());
+        assert_eq!(lease.deadline_of(owner), None, "claimed before the fence");
+        assert!(lease.deadline_of(Some(lease.claimant().boot_id)).is_some());
     }
 
     #[test]

@@ -61,7 +61,8 @@ impl Beat {
             let wait = match self.beat().await {
                 Ok(()) => {
                     self.vitals.ready();
-                    lease.beat_every()
+                    // A fenced node comes back at once, not a whole beat later.
+                    if lease.fence_at().is_some() { lease.beat_every() } else { BEAT_RETRY }
                 }
                 Err(error) => {
                     tracing::warn!(%error, "this node's lease could not be confirmed");
@@ -101,10 +102,11 @@ impl Beat {
             running,
             "this node fences itself: its tasks end, others take over"
         );
-        // Claims stop at once (the lease does not hold); the tasks' own lease deadline ends them
-        // too, this only makes sure.
-        self.launcher.interrupt_all();
+        // Claims stop at once, and what an earlier claim still brings is not begun any more: this
+        // comes first, so that the interrupt reaches all that ever was. The tasks' own lease
+        // deadline ends them too.
         self.launcher.lease().renew_identity();
+        self.launcher.interrupt_all();
         if !self.launcher.idle(FENCE_WAIT).await {
             tracing::error!("tasks of the lost lease are still being ended");
         }

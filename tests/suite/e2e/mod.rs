@@ -4,6 +4,7 @@ mod actors;
 mod crashes;
 mod logs;
 mod main_job;
+mod nodes;
 mod outages;
 mod processes;
 mod readme;

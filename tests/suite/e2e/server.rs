@@ -64,7 +64,12 @@ impl Server {
 
     /// Another node on the same PostgreSQL, not started.
     pub(super) fn neighbour(&self) -> Self {
-        let server = Self::at(self.database_url.clone().unwrap());
+        self.neighbour_at(self.database_url.clone().unwrap())
+    }
+
+    /// Another node that reaches the same PostgreSQL by another way, not started.
+    pub(super) fn neighbour_at(&self, url: String) -> Self {
+        let server = Self::at(url);
         // The first start made the key; only its node has the file.
         std::fs::copy(self.path("admin.token"), server.path("admin.token")).unwrap();
         server

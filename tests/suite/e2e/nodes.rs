@@ -1,0 +1,248 @@
+//! Several nodes on one PostgreSQL, and what befalls them: killed, frozen past the lease, cut off
+//! from the database. The tasks keep a ledger outside the product: a line when an attempt begins
+//! and one when it ends, and a lock a chain that its whole tree holds, so that the kernel itself
+//! says whether two trees of one chain were ever alive at the same time.
+
+use std::collections::{HashMap, HashSet};
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Signal, kill_process};
+use serde_json::{Value, json};
+
+use super::server::Server;
+use crate::support::postgres::Cluster;
+use crate::support::proxy::{Mood, Proxy};
+
+/// The lease: takeover comes after it, its grace and a sweep, a sixth of it each.
+const LEASE: Duration = Duration::from_secs(2);
+/// What a busy machine may add to a takeover.
+const SLACK: Duration = Duration::from_secs(3);
+/// Schedules that fire every second.
+const SCHEDULES: usize = 12;
+const EVERY_MS: i64 = 1_000;
+
+/// Troubles of the short form, which runs with every test; `CARILLON_NODE_ROUNDS` asks for more.
+const ROUNDS: usize = 1;
+
+fn rounds() -> usize {
+    std::env::vars()
+        .find(|(key, _)| key == "CARILLON_NODE_ROUNDS")
+        .and_then(|(_, value)| value.parse().ok())
+        .unwrap_or(ROUNDS)
+}
+
+/// Nodes on one database, each by a network of its own.
+struct Fleet {
+    cluster: Cluster,
+    networks: Vec<Proxy>,
+    nodes: Vec<Server>,
+    ledger: tempfile::TempDir,
+    schedules: Vec<Value>,
+}
+
+impl Fleet {
+    fn of(count: usize) -> Self {
+        let cluster = Cluster::start(false);
+        let (mut networks, mut nodes) = (Vec::new(), Vec::<Server>::new());
+        for _ in 0..count {
+            let (network, url) = cluster.through_proxy("postgres");
+            let node = nodes
+                .first()
+                .map_or_else(|| Server::at(url.clone()), |first| first.neighbour_at(url.clone()));
+            let lease = LEASE.as_millis().to_string();
+            nodes.push(node.with("CARILLON_EXECUTOR__LEASE_MS", &lease).started());
+            networks.push(network);
+        }
+        let ledger = tempfile::tempdir().unwrap();
+        let mut fleet = Self { cluster, networks, nodes, ledger, schedules: Vec::new() };
+        for number in 0..SCHEDULES {
+            let schedule = fleet.nodes[number % count].post(
+                "/api/scheduler/schedules",
+                &json!({
+                    "name": format!("ticker {number}"), "taskType": "shell_command",
+                    "taskConfig": {"command": fleet.command("sleep 0.2")},
+                    "scheduleType": "interval", "scheduleConfig": {"intervalMs": EVERY_MS},
+                    "overlapPolicy": "allow", "misfirePolicy": "run_all",
+                }),
+            );
+            fleet.schedules.push(schedule["id"].clone());
+        }
+        fleet
+    }
+
+    fn lines(&self) -> PathBuf {
+        self.ledger.path().join("lines")
+    }
+
+    /// A command that keeps the ledger around `work`.
+    fn command(&self, work: &str) -> String {
+        let (lines, locks) = (self.lines(), self.ledger.path());
+        let (lines, locks) = (lines.display(), locks.display());
+        format!(
+            "say() {{ echo \"$1 $CARILLON_EXECUTION_ID $CARILLON_CHAIN_ID $CARILLON_ATTEMPT $$\" \
+             >> {lines}; }}; exec 9>> {locks}/$CARILLON_CHAIN_ID; flock -n 9 || say overlap; \
+             say begin; {work}; say end"
+        )
+    }
+
+    /// Starts a run on that node whose first attempt goes on for ever, deaf to TERM, with a daemon.
+    fn pin(&mut self, node: usize) -> Value {
+        let work = "if test $CARILLON_ATTEMPT = 1; then trap '' TERM; setsid sleep 600 & \
+                    sleep 600; sleep 600; fi";
+        let command = self.command(work);
+        let server = &mut self.nodes[node];
+        let run = server.post(
+            "/api/execution/executions",
+            &json!({"taskType": "shell_command", "taskConfig": {"command": command}}),
+        );
+        let path = format!("/api/execution/executions/{}", run["id"]);
+        server.until("the run began", |server| server.get(&path)["status"] == "running");
+        run
+    }
+
+    /// Waits until another node has ended the run and the next attempt completed.
+    fn taken_over(&mut self, run: &Value, by: usize, since: Instant) {
+        let path = format!("/api/execution/executions/{}", run["id"]);
+        let server = &mut self.nodes[by];
+        server.until("the lost run is found", |server| server.get(&path)["status"] == "failed");
+        let took = since.elapsed();
+        assert!(took < LEASE + LEASE / 3 + SLACK, "the takeover took {took:?}");
+        assert_eq!(server.get(&path)["error"]["kind"], "node_lost");
+        let chain = run["chainId"].as_str().unwrap();
+        let ended = format!(
+            "SELECT count(*) FROM task_executions WHERE chain_id = '{chain}' \
+             AND status = 'completed'"
+        );
+        let cluster = &self.cluster;
+        server.until("its next attempt completed", |_| cluster.query(&ended) == "1");
+    }
+
+    fn boots(&self) -> HashSet<String> {
+        let boots = self.cluster.query("SELECT boot_id FROM nodes");
+        boots.lines().map(str::to_owned).collect()
+    }
+
+    /// The node serves, claims and runs again, under a boot id that none had before.
+    fn works_again(&mut self, node: usize, before: &HashSet<String>) {
+        let server = &mut self.nodes[node];
+        server.ready();
+        let run = json!({"taskType": "shell_command", "taskConfig": {"command": "true"}});
+        let cluster = &self.cluster;
+        server.until("it runs tasks under a new boot id", |server| {
+            let made = server.post("/api/execution/executions", &run);
+            let ended = server.ended(&made["id"]);
+            let owner =
+                format!("SELECT lease_owner FROM task_executions WHERE id = {}", made["id"]);
+            let owner = cluster.query(&owner);
+            // Busy with its backlog, it may have left the run to others.
+            ended["status"] == "completed" && !before.contains(&owner)
+        });
+    }
+
+    /// Lets everything settle and compares both ledgers.
+    fn check(mut self) {
+        let schedules = std::mem::take(&mut self.schedules);
+        let server = &mut self.nodes[0];
+        for id in &schedules {
+            server.post(&format!("/api/scheduler/schedules/{id}/pause"), &Value::Null);
+        }
+        server.until("everything settled", |server| {
+            let retries = "/api/errors/errors?recoveryStatus=retry_scheduled,retrying";
+            let busy = "/api/execution/executions?status=pending,running";
+            server.get(busy)["total"] == 0 && server.get(retries)["total"] == 0
+        });
+        let mut begun: HashMap<String, usize> = HashMap::new();
+        for line in std::fs::read_to_string(self.lines()).unwrap().lines() {
+            let mut words = line.split(' ');
+            let (what, id) = (words.next().unwrap(), words.next().unwrap());
+            assert_ne!(what, "overlap", "two trees of one chain: {line}");
+            if what == "begin" {
+                *begun.entry(id.to_owned()).or_default() += 1;
+            }
+        }
+        assert!(begun.values().all(|count| *count == 1), "an execution began twice: {begun:?}");
+        for id in &schedules {
+            self.is_whole(id, &begun);
+        }
+    }
+
+    /// Each instant of the schedule has one chain, and each chain a completed attempt that began.
+    fn is_whole(&self, schedule: &Value, begun: &HashMap<String, usize>) {
+        let rows = self.cluster.query(&format!(
+            "SELECT (extract(epoch FROM first.scheduled_at) * 1000)::bigint, done.execution_id \
+             FROM task_executions first LEFT JOIN task_executions done \
+             ON done.chain_id = first.chain_id AND done.status = 'completed' \
+             WHERE first.schedule_id = {schedule} AND first.attempt = 1 ORDER BY 1"
+        ));
+        let rows: Vec<(i64, &str)> = rows
+            .lines()
+            .map(|line| line.split_once('|').unwrap())
+            .map(|(at, id)| (at.parse().unwrap(), id))
+            .collect();
+        assert!(rows.len() > 2, "{rows:?}");
+        assert!(
+            rows.windows(2).all(|pair| pair[1].0 - pair[0].0 == EVERY_MS),
+            "holes or doubles: {rows:?}"
+        );
+        assert!(rows.iter().all(|(_, id)| begun.contains_key(*id)), "never completed: {rows:?}");
+    }
+}
+
+fn superseded(server: &Server) -> u64 {
+    let (_, text) = server.exchange("GET", "/metrics", &Value::Null).unwrap();
+    text.lines()
+        .filter_map(|line| line.strip_prefix("carillon_lease_superseded_total "))
+        .filter_map(|count| count.trim().parse::<u64>().ok())
+        .sum()
+}
+
+#[test]
+fn what_a_killed_node_ran_is_retried_by_another_in_time() {
+    let mut fleet = Fleet::of(2);
+    for round in 0..rounds() {
+        let (victim, other) = (round % 2, (round + 1) % 2);
+        let run = fleet.pin(victim);
+        let before = fleet.boots();
+        let struck = Instant::now();
+        fleet.nodes[victim].kill();
+        fleet.taken_over(&run, other, struck);
+        fleet.nodes[victim].start();
+        fleet.works_again(victim, &before);
+    }
+    fleet.check();
+}
+
+#[test]
+fn late_results_of_a_frozen_node_are_refused_and_it_comes_back_as_another() {
+    let mut fleet = Fleet::of(3);
+    for round in 0..rounds() {
+        let (victim, other) = (round % 3, (round + 1) % 3);
+        let run = fleet.pin(victim);
+        let (before, refused) = (fleet.boots(), superseded(&fleet.nodes[victim]));
+        let struck = Instant::now();
+        kill_process(fleet.nodes[victim].pid(), Signal::STOP).unwrap();
+        fleet.taken_over(&run, other, struck);
+        kill_process(fleet.nodes[victim].pid(), Signal::CONT).unwrap();
+        fleet.nodes[victim]
+            .until("the late result is refused", |server| superseded(server) > refused);
+        fleet.works_again(victim, &before);
+    }
+    fleet.check();
+}
+
+#[test]
+fn a_node_cut_off_from_the_database_is_replaced_and_comes_back() {
+    let mut fleet = Fleet::of(2);
+    for round in 0..rounds() {
+        let (victim, other) = (round % 2, (round + 1) % 2);
+        let run = fleet.pin(victim);
+        let before = fleet.boots();
+        let struck = Instant::now();
+        fleet.networks[victim].set(Mood::Silent);
+        fleet.taken_over(&run, other, struck);
+        fleet.networks[victim].set(Mood::Open);
+        fleet.works_again(victim, &before);
+    }
+    fleet.check();
+}

@@ -144,6 +144,12 @@ impl Fleet {
     fn check(mut self) {
         let schedules = std::mem::take(&mut self.schedules);
         let server = &mut self.nodes[0];
+        let cluster = &self.cluster;
+        let seen = "SELECT count(*) FROM (SELECT schedule_id FROM task_executions \
+                    WHERE schedule_id IS NOT NULL AND attempt = 1 \
+                    GROUP BY schedule_id HAVING count(*) > 2) enough";
+        let wanted = schedules.len().to_string();
+        server.until("each schedule fired a few times", |_| cluster.query(seen) == wanted);
         for id in &schedules {
             server.post(&format!("/api/scheduler/schedules/{id}/pause"), &Value::Null);
         }

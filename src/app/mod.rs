@@ -10,6 +10,7 @@ mod embed;
 mod start;
 
 pub use embed::Embedded;
+pub use start::allow_open_files;
 
 use std::net::TcpListener;
 use std::sync::Arc;

@@ -15,7 +15,7 @@ use crate::store::{Store, StoreError};
 const OPEN_RETRY: Duration = Duration::from_millis(250);
 
 /// Lets this process open as many files as it may: each live session is one.
-pub(super) fn allow_open_files() {
+pub fn allow_open_files() {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let limit = getrlimit(Resource::Nofile);
     let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };

@@ -7,14 +7,14 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use futures_util::{StreamExt, TryStreamExt, stream};
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::Instant;
 
-use super::load::{self, float, percentile};
+use super::load::{self, float};
 use super::server::Server;
 use super::{Plan, Report};
+use crate::app;
 
 /// Events that are sent.
 const EVENTS: usize = 20;
@@ -28,18 +28,12 @@ const SETTLE: Duration = Duration::from_secs(3);
 const MARK: &[u8] = b"schedule_updated";
 
 pub(super) async fn run(plan: &Plan, report: &mut Report) -> Result<(), String> {
-    allow_files()?;
+    // A socket is an open file here as it is in the server.
+    app::allow_open_files();
     for sessions in &plan.clients {
         fan_out(plan, report, *sessions).await?;
     }
     Ok(())
-}
-
-/// A socket is an open file, here and in the server, which inherits the limit.
-fn allow_files() -> Result<(), String> {
-    let limit = getrlimit(Resource::Nofile);
-    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
-    setrlimit(Resource::Nofile, raised).map_err(|error| error.to_string())
 }
 
 async fn fan_out(plan: &Plan, report: &mut Report, sessions: usize) -> Result<(), String> {
@@ -49,11 +43,7 @@ async fn fan_out(plan: &Plan, report: &mut Report, sessions: usize) -> Result<()
         r#"{{"name":"bench-fan-out-{sessions}","taskType":"function","taskConfig":{{"name":"noop"}},
         "scheduleType":"interval","scheduleConfig":{{"intervalMs":86400000}}}}"#
     );
-    let (status, body) = client.call("POST", "/api/scheduler/schedules", &schedule).await?;
-    let id = serde_json::from_slice::<serde_json::Value>(&body)
-        .ok()
-        .and_then(|answer| answer.get("id")?.as_i64())
-        .ok_or_else(|| format!("{status}: {}", String::from_utf8_lossy(&body)))?;
+    let id = client.create("/api/scheduler/schedules", &schedule).await?;
     let before = load::resident_mib(&server.process());
     let arrived = Arc::new(AtomicUsize::new(0));
     let key = server.key()?;
@@ -85,11 +75,8 @@ async fn fan_out(plan: &Plan, report: &mut Report, sessions: usize) -> Result<()
         waits.push(sent.elapsed().as_secs_f64() * 1_000.0);
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
-    waits.sort_unstable_by(f64::total_cmp);
-    for (word, share) in [("p50", 0.5), ("max", 1.0)] {
-        let name = format!("{sessions} sessions: request to the last session, {word}");
-        report.add("fan-out", name, percentile(&waits, share), "ms");
-    }
+    let name = format!("{sessions} sessions: request to the last session");
+    report.add_times("fan-out", &name, &mut waits, &[0.5, 1.0]);
     readers.into_iter().for_each(|reader| reader.abort());
     server.stop().await
 }

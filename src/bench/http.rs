@@ -3,10 +3,9 @@
 
 use std::time::Duration;
 
-use serde_json::Value;
 use tokio::time::Instant;
 
-use super::load::{float, percentile};
+use super::load::float;
 use super::server::Server;
 use super::{Plan, Report};
 
@@ -18,32 +17,19 @@ pub(super) async fn run(plan: &Plan, report: &mut Report) -> Result<(), String> 
     let mut client = server.connect().await?;
     let schedule = r#"{"name":"bench-http","taskType":"function","taskConfig":{"name":"noop"},
         "scheduleType":"interval","scheduleConfig":{"intervalMs":86400000},"overlapPolicy":"allow"}"#;
-    let (status, body) = client.call("POST", "/api/scheduler/schedules", schedule).await?;
-    let id = id_of(status, &body)?;
+    let id = client.create("/api/scheduler/schedules", schedule).await?;
     let trigger = format!("/api/scheduler/schedules/{id}/trigger");
-    let (status, body) = client.call("POST", &trigger, "").await?;
-    let read = format!("/api/execution/executions/{}", id_of(status, &body)?);
+    let read = format!("/api/execution/executions/{}", client.create(&trigger, "").await?);
     for (name, method, path) in [("trigger", "POST", &trigger), ("read an execution", "GET", &read)]
     {
         let clients = (0..CLIENTS).map(|_| one(&server, plan.time, method, path));
         let waits = futures_util::future::try_join_all(clients).await?;
         let mut waits: Vec<f64> = waits.into_iter().flatten().collect();
-        waits.sort_unstable_by(f64::total_cmp);
         let rate = float(waits.len()) / plan.time.as_secs_f64();
         report.add("http", format!("{name}: rate with {CLIENTS} clients"), rate, "requests/s");
-        for (word, share) in [("p50", 0.5), ("p99", 0.99)] {
-            report.add("http", format!("{name}: {word}"), percentile(&waits, share), "ms");
-        }
+        report.add_times("http", name, &mut waits, &[0.5, 0.99]);
     }
     server.stop().await
-}
-
-fn id_of(status: u16, body: &[u8]) -> Result<i64, String> {
-    let answer: Value = serde_json::from_slice(body).unwrap_or_default();
-    answer
-        .get("id")
-        .and_then(Value::as_i64)
-        .ok_or_else(|| format!("{status}: {}", String::from_utf8_lossy(body)))
 }
 
 async fn one(

@@ -8,11 +8,13 @@ use std::time::Duration;
 use chrono::{Duration as Span, SubsecRound};
 use tokio::time::Instant;
 
-use super::load::{self, Marks, float, percentile};
+use super::load::{self, Marks, float};
 use super::{Plan, Report};
 use crate::clock::Timestamp;
 use crate::runtime::handles::Handles;
 
+/// What is reported of a distribution.
+const SHARES: [f64; 3] = [0.5, 0.99, 1.0];
 /// Tasks that run at once.
 const SLOTS: usize = 4_096;
 /// Time between two creations of the pick-up scenario: 50 a second.
@@ -49,7 +51,7 @@ pub(super) async fn pick_up(plan: &Plan, report: &mut Report) -> Result<(), Stri
         .into_iter()
         .filter_map(|(number, ran)| Some(millis(ran - *acknowledged.get(&number)?)))
         .collect();
-    add_distribution(report, "pick-up", "created to running, 50/s", &mut waits);
+    report.add_times("pick-up", "created to running, 50/s", &mut waits, &SHARES);
     report.add("pick-up", "never ran", float(number - waits.len()), "executions");
     embedded.stop().await;
     Ok(())
@@ -113,7 +115,7 @@ async fn late(plan: &Plan, report: &mut Report, case: Case) -> Result<(), String
         .collect();
     let how = if spread { "spread over the second" } else { "due at the same instant" };
     let missed = expected.saturating_sub(late.len());
-    add_distribution(report, "lateness", &format!("{count} schedules {how}"), &mut late);
+    report.add_times("lateness", &format!("{count} schedules {how}"), &mut late, &SHARES);
     report.add("lateness", format!("{count} schedules {how}: missed"), float(missed), "runs");
     embedded.stop().await;
     Ok(())
@@ -128,11 +130,4 @@ async fn wait_for(marks: &Marks, expected: usize) {
 
 fn millis(span: Span) -> f64 {
     span.to_std().unwrap_or_default().as_secs_f64() * 1_000.0
-}
-
-fn add_distribution(report: &mut Report, scenario: &'static str, name: &str, values: &mut [f64]) {
-    values.sort_unstable_by(f64::total_cmp);
-    for (word, share) in [("p50", 0.5), ("p99", 0.99), ("max", 1.0)] {
-        report.add(scenario, format!("{name}: {word}"), percentile(values, share), "ms");
-    }
 }

@@ -3,6 +3,7 @@
 use serde::Serialize;
 
 use super::Plan;
+use super::load::percentile;
 
 /// One measured value.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -53,6 +54,22 @@ impl Report {
         unit: &'static str,
     ) {
         self.figures.push(Figure { scenario, name: name.into(), value, unit });
+    }
+
+    /// Adds a figure in milliseconds for each percentile of `shares` (0 to 1; 1 is the longest).
+    /// Sorts `values`.
+    pub(super) fn add_times(
+        &mut self,
+        scenario: &'static str,
+        name: &str,
+        values: &mut [f64],
+        shares: &[f64],
+    ) {
+        values.sort_unstable_by(f64::total_cmp);
+        for share in shares {
+            let word = if *share < 1.0 { format!("p{:.0}", share * 100.0) } else { "max".into() };
+            self.add(scenario, format!("{name}: {word}"), percentile(values, *share), "ms");
+        }
     }
 
     /// The table for people.

@@ -197,6 +197,15 @@ impl Client {
         }
     }
 
+    /// Makes something by a `POST` and gives its id.
+    pub(super) async fn create(&mut self, path: &str, body: &str) -> Result<i64, String> {
+        let (status, body) = self.call("POST", path, body).await?;
+        serde_json::from_slice::<serde_json::Value>(&body)
+            .ok()
+            .and_then(|answer| answer.get("id")?.as_i64())
+            .ok_or_else(|| format!("{status}: {}", String::from_utf8_lossy(&body)))
+    }
+
     async fn read(&mut self) -> Result<(), String> {
         let count =
             self.stream.read_buf(&mut self.buffer).await.map_err(|error| error.to_string())?;

@@ -18,6 +18,7 @@ mod socket;
 mod starting;
 mod state;
 mod v1;
+mod v2;
 mod wire;
 pub mod ws;
 

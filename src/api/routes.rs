@@ -43,6 +43,8 @@ pub enum Base {
     Root,
     /// `/api/v1` and `/api`.
     V1,
+    /// `/api/v2`.
+    V2,
     /// `/api/admin`.
     Admin,
 }
@@ -73,6 +75,7 @@ impl Route {
         let starts: &[&str] = match self.base {
             Base::Root => &[""],
             Base::V1 => &["/api/v1", "/api"],
+            Base::V2 => &["/api/v2"],
             Base::Admin => &["/api/admin"],
         };
         starts.iter().map(|start| format!("{start}{}", self.path)).collect()

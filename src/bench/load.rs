@@ -11,7 +11,8 @@ use super::Plan;
 use crate::app::Embedded;
 use crate::clock::{Clock, Timestamp};
 use crate::config::Settings;
-use crate::domain::execution::{NewExecution, Priority, Severity, TaskSnapshot, Trigger};
+use crate::domain::execution::{Gates, NewExecution, Priority, Severity, TaskSnapshot, Trigger};
+use crate::domain::options::{ScheduleOptions, TaskOptions};
 use crate::domain::schedule::{MisfirePolicy, OverlapPolicy, ScheduleDefinition, ScheduleType};
 use crate::tasks::function::{FunctionRegistry, FunctionSpec};
 
@@ -38,6 +39,7 @@ pub(super) fn execution(task_type: &str, task_config: Value, now: Timestamp) -> 
             cost_per_hour: None,
             tags: Vec::new(),
             owner: None,
+            options: TaskOptions::default(),
         },
         priority: Priority::Medium,
         attempt: 1,
@@ -50,6 +52,7 @@ pub(super) fn execution(task_type: &str, task_config: Value, now: Timestamp) -> 
         dedup_key: None,
         traceparent: None,
         created_by: None,
+        gates: Gates::default(),
     }
 }
 
@@ -98,6 +101,7 @@ pub(super) fn marking_schedule(
         max_executions: None,
         tags: Vec::new(),
         owner: None,
+        options: ScheduleOptions::default(),
     }
 }
 

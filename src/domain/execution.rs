@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use uuid::Uuid;
 
+use crate::domain::options::TaskOptions;
 pub use crate::domain::task::TaskError as ExecutionError;
 use crate::domain::text_enum;
 
@@ -116,6 +117,8 @@ pub struct TaskSnapshot {
     pub tags: Vec<String>,
     /// Who owns the work.
     pub owner: Option<String>,
+    /// What else goes with it.
+    pub options: TaskOptions,
 }
 
 text_enum! {
@@ -169,6 +172,29 @@ pub struct NewExecution {
     pub traceparent: Option<String>,
     /// Who asked for it (a key's name), for events.
     pub created_by: Option<String>,
+    /// What it waits for beside its instant and a free slot.
+    pub gates: Gates,
+}
+
+/// What an execution waits for beside its instant and a free slot.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Gates {
+    /// The queue it stands in.
+    pub queue: Option<String>,
+    /// A key whose running holders are counted.
+    pub concurrency_key: Option<String>,
+    /// What it depends on and may find broken: a host, a conductor, or a key of the user's.
+    pub target: Option<String>,
+    /// True when it is admitted one by one, and not with whatever else waits.
+    pub is_gated: bool,
+}
+
+impl Gates {
+    /// The gates of a task.
+    #[must_use]
+    pub fn of(_task: &TaskSnapshot) -> Self {
+        Self::default()
+    }
 }
 
 /// An execution as stored.
@@ -208,6 +234,8 @@ pub struct Execution {
     pub cost: Option<f64>,
     /// What a command used; `None` for other tasks and for commands that never ran.
     pub usage: Option<ExecutionUsage>,
+    /// Why it still waits although its instant has come.
+    pub held_reason: Option<String>,
 }
 
 /// What the processes of a command used, and how they ended.

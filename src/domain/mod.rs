@@ -1,5 +1,6 @@
 //! Values and decisions: no async, no I/O, no clock.
 
+pub mod breaker;
 pub mod cadence;
 pub mod error_record;
 pub mod event;
@@ -8,6 +9,7 @@ pub mod fault;
 pub(crate) mod fields;
 pub mod key;
 pub mod misfire;
+pub mod options;
 pub mod recovery;
 pub mod retry;
 pub mod schedule;

@@ -3,7 +3,8 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::domain::execution::{Priority, TaskSnapshot};
+use crate::domain::execution::{Gates, Priority, TaskSnapshot};
+use crate::domain::options::TaskOptions;
 
 const LIMITS: RecoveryLimits = RecoveryLimits { max_crash_attempts: 3 };
 
@@ -30,6 +31,7 @@ fn row(policy: Value, failures: i32, crashes: i32) -> Execution {
                 cost_per_hour: None,
                 tags: Vec::new(),
                 owner: None,
+                options: TaskOptions::default(),
             },
             priority: Priority::Medium,
             attempt: failures + crashes + 1,
@@ -42,6 +44,7 @@ fn row(policy: Value, failures: i32, crashes: i32) -> Execution {
             dedup_key: Some("k".to_owned()),
             traceparent: None,
             created_by: None,
+            gates: Gates::default(),
         }),
         status: ExecutionStatus::Running,
         created_at: now(),
@@ -58,6 +61,7 @@ fn row(policy: Value, failures: i32, crashes: i32) -> Execution {
         conductor_status: None,
         cost: None,
         usage: None,
+        held_reason: None,
     }
 }
 

@@ -3,7 +3,8 @@
 use chrono::{DateTime, Utc};
 use serde_json::Value;
 
-use crate::domain::execution::{Priority, Severity};
+use crate::domain::execution::{Priority, Severity, TaskSnapshot};
+use crate::domain::options::ScheduleOptions;
 use crate::domain::text_enum;
 
 text_enum! {
@@ -126,6 +127,26 @@ pub struct ScheduleDefinition {
     pub tags: Vec<String>,
     /// Who owns it.
     pub owner: Option<String>,
+    /// What it says beyond the basics.
+    pub options: ScheduleOptions,
+}
+
+impl ScheduleDefinition {
+    /// What goes with an execution that is made now.
+    #[must_use]
+    pub fn snapshot(&self) -> TaskSnapshot {
+        TaskSnapshot {
+            task_type: self.task_type.clone(),
+            task_config: self.task_config.clone(),
+            timeout_ms: self.timeout_ms,
+            retry_policy: self.retry_policy.clone(),
+            severity: self.severity,
+            cost_per_hour: self.cost_per_hour,
+            tags: self.tags.clone(),
+            owner: self.owner.clone(),
+            options: self.options.task.clone(),
+        }
+    }
 }
 
 /// A schedule as stored.

@@ -4,6 +4,7 @@
 
 use std::sync::Arc;
 
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -11,9 +12,10 @@ use crate::domain::error_record::{
     DeadLetter, DeadLetterStatus, ErrorRecord, ErrorType, RecoveryStatus,
 };
 use crate::domain::execution::{
-    Execution, ExecutionError, ExecutionStatus, NewExecution, Priority, Severity, TaskSnapshot,
-    Trigger,
+    Execution, ExecutionError, ExecutionStatus, Gates, NewExecution, Priority, Severity,
+    TaskSnapshot, Trigger,
 };
+use crate::domain::options::TaskOptions;
 use crate::domain::schedule::{
     LedgerRange, LedgerReason, MisfirePolicy, OverlapPolicy, Schedule, ScheduleDefinition,
     ScheduleType,
@@ -43,6 +45,11 @@ fn priority_of_rank(rank: i16) -> OpResult<Priority> {
 
 fn tags_of(document: JsonDoc) -> Vec<String> {
     serde_json::from_value(document.0).unwrap_or_default()
+}
+
+/// A document of policies; one that no code of ours wrote is an error.
+fn options_of<T: DeserializeOwned>(document: JsonDoc) -> OpResult<T> {
+    serde_json::from_value(document.0).map_err(|error| corrupt("options", &error.to_string()))
 }
 
 /// Labels as they are stored.
@@ -78,6 +85,7 @@ impl ScheduleValues {
             max_executions: d.max_executions,
             tags: tags_document(&d.tags),
             owner: d.owner,
+            options: JsonDoc(serde_json::to_value(d.options).unwrap_or_default()),
         }
     }
 }
@@ -111,6 +119,7 @@ impl TryFrom<ScheduleRow> for Schedule {
             max_executions: row.max_executions,
             tags: tags_of(row.tags),
             owner: row.owner,
+            options: options_of(row.options)?,
         };
         Ok(Self {
             id: row.id,
@@ -141,6 +150,7 @@ impl TryFrom<ExecutionRow> for Execution {
             cost_per_hour: row.cost_per_hour,
             tags: tags_of(row.tags),
             owner: row.owner,
+            options: row.options.map(options_of).transpose()?.unwrap_or_default(),
         };
         let new = NewExecution {
             execution_id: row.execution_id.0,
@@ -160,6 +170,12 @@ impl TryFrom<ExecutionRow> for Execution {
             dedup_key: row.dedup_key,
             traceparent: row.traceparent,
             created_by: row.created_by,
+            gates: Gates {
+                queue: row.queue,
+                concurrency_key: row.concurrency_key,
+                target: row.target,
+                is_gated: row.gated,
+            },
         };
         Ok(Self {
             id: row.id,
@@ -179,6 +195,7 @@ impl TryFrom<ExecutionRow> for Execution {
             conductor_status: row.conductor_status,
             cost: row.cost,
             usage: row.usage.and_then(|document| serde_json::from_value(document.0).ok()),
+            held_reason: row.held_reason,
         })
     }
 }
@@ -247,6 +264,8 @@ struct TaskDocument {
     cost_per_hour: Option<f64>,
     tags: Vec<String>,
     owner: Option<String>,
+    #[serde(default)]
+    options: TaskOptions,
 }
 
 impl DeadLetterValues {
@@ -262,6 +281,7 @@ impl DeadLetterValues {
             cost_per_hour: l.task.cost_per_hour,
             tags: l.task.tags,
             owner: l.task.owner,
+            options: l.task.options,
         };
         Self {
             error_id: l.error_id,
@@ -302,6 +322,7 @@ impl TryFrom<DeadLetterRow> for DeadLetter {
                 cost_per_hour: task.cost_per_hour,
                 tags: task.tags,
                 owner: task.owner,
+                options: task.options,
             },
             cause: row.cause,
             attempts: row.attempts.0,

@@ -48,6 +48,7 @@ pub(crate) struct ScheduleRow {
     pub(crate) created_at: Instant,
     pub(crate) updated_at: Instant,
     pub(crate) version: i64,
+    pub(crate) options: JsonDoc,
 }
 
 /// What a user says about a schedule, as columns.
@@ -78,6 +79,7 @@ pub(crate) struct ScheduleValues {
     pub(crate) max_executions: Option<i64>,
     pub(crate) tags: JsonDoc,
     pub(crate) owner: Option<String>,
+    pub(crate) options: JsonDoc,
 }
 
 /// A row of `task_executions`.
@@ -125,6 +127,12 @@ pub(crate) struct ExecutionRow {
     pub(crate) conductor_status: Option<String>,
     pub(crate) cost: Option<f64>,
     pub(crate) usage: Option<JsonDoc>,
+    pub(crate) options: Option<JsonDoc>,
+    pub(crate) queue: Option<String>,
+    pub(crate) concurrency_key: Option<String>,
+    pub(crate) target: Option<String>,
+    pub(crate) gated: bool,
+    pub(crate) held_reason: Option<String>,
 }
 
 /// A row of `error_records`.

@@ -41,6 +41,7 @@ diesel::table! {
         created_at -> Instant,
         updated_at -> Instant,
         version -> BigInt,
+        options -> JsonDoc,
     }
 }
 
@@ -89,6 +90,12 @@ diesel::table! {
         conductor_status -> Nullable<Text>,
         cost -> Nullable<Double>,
         usage -> Nullable<JsonDoc>,
+        options -> Nullable<JsonDoc>,
+        queue -> Nullable<Text>,
+        concurrency_key -> Nullable<Text>,
+        target -> Nullable<Text>,
+        gated -> Bool,
+        held_reason -> Nullable<Text>,
     }
 }
 

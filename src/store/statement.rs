@@ -80,6 +80,11 @@ macro_rules! execution_columns {
             dedup_key: Nullable<Text>, Option<&$lt str> = $row.new.dedup_key.as_deref();
             traceparent: Nullable<Text>, Option<&$lt str> = $row.new.traceparent.as_deref();
             created_by: Nullable<Text>, Option<&$lt str> = $row.new.created_by.as_deref();
+            options: Nullable<sql::JsonDoc>, Option<JsonText> = $row.new.task.options.document().as_ref().map(JsonText::of);
+            queue: Nullable<Text>, Option<&$lt str> = $row.new.gates.queue.as_deref();
+            concurrency_key: Nullable<Text>, Option<&$lt str> = $row.new.gates.concurrency_key.as_deref();
+            target: Nullable<Text>, Option<&$lt str> = $row.new.gates.target.as_deref();
+            gated: Bool, bool = $row.new.gates.is_gated;
             status: Text, &$lt str = $row.status.as_str();
             created_at: sql::Instant, Instant = Instant($row.created_at);
             started_at: Nullable<sql::Instant>, Option<Instant> = $row.started_at.map(Instant);
@@ -102,7 +107,8 @@ macro_rules! execution_row {
      \"traceparent\", \"created_by\", \"status\", \"created_at\", \"started_at\", \
      \"completed_at\", \"duration_ms\", \"lateness_ms\", \"result\", \"error\", \
      \"node_id\", \"lease_owner\", \"cancel_requested_at\", \"conductor_thread_id\", \
-     \"conductor_status\", \"cost\", \"usage\""
+     \"conductor_status\", \"cost\", \"usage\", \"options\", \"queue\", \"concurrency_key\", \
+     \"target\", \"gated\", \"held_reason\""
     };
 }
 pub(crate) use execution_row;

@@ -37,6 +37,37 @@ pub struct Page<T> {
     pub total_capped: bool,
 }
 
+/// A page of a v2 list, newest `id` first: rows below a key, so that pages stay whole while rows are
+/// inserted.
+#[derive(Clone, Copy, Debug)]
+pub struct KeysetRequest {
+    /// Rows at most, 1 to 500.
+    pub limit: i64,
+    /// Only rows with a smaller id; all without.
+    pub below: Option<i64>,
+}
+
+/// One page of a v2 list.
+#[derive(Clone, Debug)]
+pub struct KeysetPage<T> {
+    /// The rows.
+    pub items: Vec<T>,
+    /// Below which id the next page lies; `None` when there is no more.
+    pub next_below: Option<i64>,
+}
+
+impl<T> KeysetPage<T> {
+    /// The page of `request` from rows that were read with one more than its limit.
+    #[must_use]
+    pub fn of(request: KeysetRequest, mut rows: Vec<T>, id: impl Fn(&T) -> i64) -> Self {
+        let limit = usize::try_from(request.limit).unwrap_or(0);
+        let has_more = rows.len() > limit;
+        rows.truncate(limit);
+        let next_below = if has_more { rows.last().map(id) } else { None };
+        Self { items: rows, next_below }
+    }
+}
+
 /// Which schedules to list; `None` means any.
 #[derive(Clone, Debug, Default)]
 pub struct ScheduleFilter {

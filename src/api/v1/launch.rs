@@ -9,7 +9,7 @@ use crate::api::error::{Answer, ApiError};
 use crate::api::wire::views;
 use crate::clock::Timestamp;
 use crate::domain::execution::{
-    Execution, ExecutionStatus, NewExecution, Priority, TaskSnapshot, Trigger,
+    Execution, ExecutionStatus, Gates, NewExecution, Priority, TaskSnapshot, Trigger,
 };
 use crate::domain::key::Role;
 use crate::runtime::executor::launcher::ClaimTicket;
@@ -60,6 +60,7 @@ pub(super) fn new_chain(call: &Call, order: Order) -> NewExecution {
         schedule_id,
         schedule_name,
         trigger: order.trigger,
+        gates: Gates::of(&order.task),
         task: order.task,
         priority: order.priority,
         attempt: 1,

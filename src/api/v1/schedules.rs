@@ -226,21 +226,13 @@ pub(crate) async fn trigger(call: Call) -> Answer {
     let overrides = Overrides::parse_trigger(&body, &definition.task_type)?;
     // Under `allow` there is a limit only when the user set one.
     let limit = definition.max_concurrent.filter(|_| !overrides.force);
+    let task = definition.snapshot();
     let order = Order {
         priority: definition.priority,
         trigger: Trigger::Manual,
         due: call.state.clock().now(),
         schedule: Some((schedule.id, Some(definition.name))),
-        task: TaskSnapshot {
-            task_type: definition.task_type,
-            task_config: overrides.over(definition.task_config),
-            timeout_ms: definition.timeout_ms,
-            retry_policy: definition.retry_policy,
-            severity: definition.severity,
-            cost_per_hour: definition.cost_per_hour,
-            tags: definition.tags,
-            owner: definition.owner,
-        },
+        task: TaskSnapshot { task_config: overrides.over(definition.task_config), ..task },
     };
     let row = launch::new_chain(&call, order);
     launch::create(&call, row, limit).await

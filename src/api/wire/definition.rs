@@ -8,6 +8,7 @@ use serde_json::{Map, Value, json};
 
 use super::body::{Fields, not_supported};
 use super::cadence::with_anchor;
+use super::options;
 use crate::api::error::ApiError;
 use crate::clock::Timestamp;
 use crate::domain::cadence::{Cadence, ParseContext};
@@ -102,7 +103,9 @@ pub(crate) struct Parsed {
 /// # Errors
 /// 422 with every fault.
 pub(crate) fn parse(value: &Value, around: &Surroundings<'_>) -> Result<Parsed, ApiError> {
-    let mut fields = Fields::of(value, KNOWN, PLANNED)?;
+    let known: Vec<&str> = KNOWN.iter().copied().chain(options::schedule_fields()).collect();
+    let mut fields = Fields::of(value, &known, PLANNED)?;
+    let options = options::read_schedule(&mut fields);
     let name = fields.needed_text("name", NAME_MAX);
     let task = read_task(&mut fields);
     let cadence = read_cadence(&mut fields, around);
@@ -162,6 +165,7 @@ pub(crate) fn parse(value: &Value, around: &Surroundings<'_>) -> Result<Parsed, 
             max_executions: rest.max_executions,
             tags: rest.tags,
             owner: rest.owner,
+            options,
         },
     });
     fields.finish_with(parsed)
@@ -339,10 +343,12 @@ pub(crate) fn body_of(definition: &ScheduleDefinition) -> Map<String, Value> {
         "tags": definition.tags,
         "owner": definition.owner,
     });
-    match body {
+    let mut body = match body {
         Value::Object(object) => object,
         _ => Map::new(),
-    }
+    };
+    options::write_schedule(&definition.options, &mut body);
+    body
 }
 
 /// Whether `whole`, an edit of `old`, leaves what runs, and as whom, as it was.
@@ -360,4 +366,5 @@ pub(crate) fn changes_cadence(old: &ScheduleDefinition, new: &ScheduleDefinition
         || old.schedule_config != new.schedule_config
         || old.start_at.map(instant_text) != new.start_at.map(instant_text)
         || old.end_at.map(instant_text) != new.end_at.map(instant_text)
+        || old.options.cadence != new.options.cadence
 }

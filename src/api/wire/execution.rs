@@ -4,6 +4,7 @@ use serde_json::Value;
 
 use super::body::Fields;
 use super::definition::{NAME_MAX, TIMEOUT_MAX_MS, keep_run_as, read_retry_policy, read_task};
+use super::options;
 use crate::api::error::ApiError;
 use crate::clock::Timestamp;
 use crate::domain::execution::{Priority, Severity, TaskSnapshot};
@@ -40,8 +41,10 @@ impl AdHoc {
             "dedupKey",
         ];
         let planned = ["resources", "queue", "slaMs", "delayMs"];
+        let known: Vec<&str> = known.into_iter().chain(options::task_fields()).collect();
         let mut fields = Fields::of(value, &known, &planned)?;
         let task = read_task(&mut fields);
+        let task_options = options::read_task(&mut fields);
         let priority = fields.word("priority").unwrap_or(Priority::Medium);
         let retry_policy = read_retry_policy(&mut fields);
         let timeout_ms = fields.integer("timeoutMs", 1..=TIMEOUT_MAX_MS);
@@ -59,6 +62,7 @@ impl AdHoc {
                 cost_per_hour: None,
                 tags,
                 owner: None,
+                options: task_options,
             },
             priority,
             run_at,

@@ -9,6 +9,7 @@ pub(crate) mod definition;
 pub(crate) mod execution;
 pub(crate) mod instant;
 pub(crate) mod ledger;
+pub(crate) mod options;
 pub(crate) mod query;
 pub(crate) mod views;
 

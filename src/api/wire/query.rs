@@ -2,6 +2,9 @@
 
 use std::collections::HashMap;
 
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde_json::{Value, json};
 use url::form_urlencoded;
 
 use super::body::{Word, parse_word, unknown};
@@ -9,7 +12,7 @@ use super::instant::parse_instant;
 use crate::api::error::ApiError;
 use crate::clock::Timestamp;
 use crate::domain::fault::Fault;
-use crate::store::PageRequest;
+use crate::store::{KeysetPage, KeysetRequest, PageRequest};
 
 /// Rows of a page at most.
 pub(crate) const LIMIT_MAX: i64 = 500;
@@ -125,6 +128,18 @@ impl Query {
         }
     }
 
+    /// `limit` and `cursor`.
+    pub(crate) fn keyset(&mut self) -> KeysetRequest {
+        let limit = self.integer("limit", 1, LIMIT_MAX).unwrap_or(LIMIT_DEFAULT);
+        let text = self.raw("cursor");
+        let below = text.as_deref().and_then(parse_cursor);
+        if text.is_some() && below.is_none() {
+            let message = "`cursor` must be the `nextCursor` of the page before, unchanged";
+            self.fault("cursor", "invalid_value", message);
+        }
+        KeysetRequest { limit, below }
+    }
+
     /// 422 with every fault, if there is one.
     ///
     /// # Errors
@@ -132,6 +147,22 @@ impl Query {
     pub(crate) fn finish(self) -> Result<(), ApiError> {
         if self.faults.is_empty() { Ok(()) } else { Err(ApiError::invalid(self.faults)) }
     }
+}
+
+/// A cursor: where the next page begins, for nobody to read.
+fn cursor(below: i64) -> String {
+    URL_SAFE_NO_PAD.encode(format!("below:{below}"))
+}
+
+fn parse_cursor(text: &str) -> Option<i64> {
+    let bytes = URL_SAFE_NO_PAD.decode(text).ok()?;
+    std::str::from_utf8(&bytes).ok()?.strip_prefix("below:")?.parse().ok()
+}
+
+/// The answer of a v2 list.
+pub(crate) fn keyset_page<T>(page: &KeysetPage<T>, view: impl Fn(&T) -> Value) -> Value {
+    let items: Vec<Value> = page.items.iter().map(view).collect();
+    json!({ "items": items, "nextCursor": page.next_below.map(cursor) })
 }
 
 #[cfg(test)]
@@ -154,6 +185,21 @@ mod tests {
             query.page();
             assert!(query.finish().is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn a_cursor_leads_to_the_page_after_and_nothing_else_is_one() {
+        let request = Query::parse("limit=2", &["limit", "cursor"]).keyset();
+        let page = KeysetPage::of(request, vec![9, 7, 5], |id| *id);
+        let body = keyset_page(&page, |id| json!(id));
+        assert_eq!(body["items"], json!([9, 7]));
+        let next = format!("cursor={}", body["nextCursor"].as_str().unwrap());
+        assert_eq!(Query::parse(&next, &["cursor"]).keyset().below, Some(7));
+        let last = KeysetPage::of(request, vec![5], |id| *id);
+        assert_eq!(keyset_page(&last, |id| json!(id))["nextCursor"], Value::Null);
+        let mut query = Query::parse("cursor=7", &["cursor"]);
+        query.keyset();
+        assert!(query.finish().is_err());
     }
 
     #[test]

@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use crate::clock::Timestamp;
 use crate::domain::cadence::Cadence;
-use crate::domain::execution::{NewExecution, TaskSnapshot, Trigger};
+use crate::domain::execution::{Gates, NewExecution, Trigger};
 use crate::domain::misfire::{Due, MisfireRules, drop_until, plan_firing};
 use crate::domain::schedule::{
     LedgerRange, LedgerReason, MisfirePolicy, OverlapPolicy, Schedule, ScheduleDefinition,
@@ -17,21 +17,6 @@ use crate::runtime::scheduler::stop::StopWindow;
 use crate::store::Firing;
 
 const MINUTE_MS: i64 = 60_000;
-
-/// What is known of the schedule's task when a row is made.
-#[must_use]
-pub fn snapshot(definition: &ScheduleDefinition) -> TaskSnapshot {
-    TaskSnapshot {
-        task_type: definition.task_type.clone(),
-        task_config: definition.task_config.clone(),
-        timeout_ms: definition.timeout_ms,
-        retry_policy: definition.retry_policy.clone(),
-        severity: definition.severity,
-        cost_per_hour: definition.cost_per_hour,
-        tags: definition.tags.clone(),
-        owner: definition.owner.clone(),
-    }
-}
 
 /// How many rows of a schedule may wait or run at once; `None` is no limit.
 #[must_use]
@@ -148,13 +133,15 @@ pub fn settle(
 
 fn planned_execution(schedule: &Schedule, at: Timestamp, now: Timestamp) -> NewExecution {
     let execution_id = Uuid::now_v7();
+    let task = schedule.definition.snapshot();
     NewExecution {
         execution_id,
         chain_id: execution_id,
         schedule_id: Some(schedule.id),
         schedule_name: Some(schedule.definition.name.clone()),
         trigger: Trigger::Schedule,
-        task: snapshot(&schedule.definition),
+        gates: Gates::of(&task),
+        task,
         priority: schedule.definition.priority,
         attempt: 1,
         retry_of: None,

@@ -38,6 +38,7 @@ fn every_minute(rate: Option<i32>) -> (Schedule, Cadence) {
         max_executions: None,
         tags: Vec::new(),
         owner: None,
+        options: crate::domain::options::ScheduleOptions::default(),
     };
     let schedule = Schedule {
         id: 1,

@@ -52,6 +52,7 @@ fn pending(new: Arc<NewExecution>, now: Timestamp) -> Execution {
         conductor_status: None,
         cost: None,
         usage: None,
+        held_reason: None,
     }
 }
 

@@ -9,6 +9,7 @@
 //! Lock order, which keeps deadlocks away: schedules, executions, errors, letters, the counter;
 //! within one table by id.
 
+pub(crate) mod breakers;
 pub(crate) mod dead_letters;
 pub(crate) mod documents;
 pub(crate) mod errors;

@@ -7,9 +7,10 @@ use carillon::clock::{Clock, Timestamp};
 use carillon::domain::error_record::{ErrorType, FailureEntry, RecoveryDecision, RecoveryStatus};
 use carillon::domain::event::Event;
 use carillon::domain::execution::{
-    Execution, ExecutionError, ExecutionStatus, NewExecution, Priority, Severity, TaskSnapshot,
-    Trigger,
+    Execution, ExecutionError, ExecutionStatus, Gates, NewExecution, Priority, Severity,
+    TaskSnapshot, Trigger,
 };
+use carillon::domain::options::{ScheduleOptions, TaskOptions};
 use carillon::domain::schedule::{
     MisfirePolicy, OverlapPolicy, Schedule, ScheduleDefinition, ScheduleType,
 };
@@ -159,6 +160,7 @@ pub(crate) fn definition(name: &str) -> ScheduleDefinition {
         max_executions: None,
         tags: vec!["nightly".to_owned(), "it's \"odd\"".to_owned()],
         owner: Some("ops".to_owned()),
+        options: ScheduleOptions::default(),
     }
 }
 
@@ -172,6 +174,7 @@ pub(crate) fn task() -> TaskSnapshot {
         cost_per_hour: Some(3_600.0),
         tags: vec!["nightly".to_owned()],
         owner: None,
+        options: TaskOptions::default(),
     }
 }
 
@@ -196,6 +199,7 @@ pub(crate) fn row(at: Timestamp) -> NewExecution {
         dedup_key: None,
         traceparent: None,
         created_by: Some("test".to_owned()),
+        gates: Gates::default(),
     }
 }
 

@@ -1,0 +1,2 @@
+//! The handlers of v2, one file a resource. Lists answer `{"items", "nextCursor"}`: pages by key,
+//! which stay whole while rows are inserted.

@@ -28,6 +28,7 @@ mod event_chunk;
 mod faulty;
 mod models;
 mod op;
+mod page;
 mod postgres;
 mod schema;
 mod shared;
@@ -40,6 +41,7 @@ use std::sync::Arc;
 
 pub use error::{StoreError, StoreResult};
 pub use faulty::{FaultPlan, FaultPoint};
+pub use page::*;
 pub use types::*;
 
 use crate::clock::{Clock, Timestamp};

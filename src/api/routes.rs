@@ -9,7 +9,7 @@ use std::pin::Pin;
 
 use crate::api::call::Call;
 use crate::api::error::Answer;
-use crate::api::{admin, v1};
+use crate::api::{admin, v1, v2};
 use crate::domain::key::Role;
 
 /// Who may call a route.
@@ -151,6 +151,9 @@ routes! {
     V1    GET    "/websocket/stats"                        VIEWER   Read  v1::parts::websocket;
     V1    GET    "/conductor/workers"                      VIEWER   Read  v1::parts::conductor;
     V1    GET    "/health"                                 VIEWER   Read  v1::health::report;
+
+    V2    GET    "/forecast"                               VIEWER   Read  v2::forecast::show;
+    V2    POST   "/forecast/spread"                        OPERATOR Write v2::forecast::spread;
 
     Admin GET    "/actors"                                 ADMIN    Read  admin::actors::tree;
     Admin GET    "/actors/{path}"                          ADMIN    Read  admin::actors::show;

@@ -8,7 +8,9 @@
 
 mod admin;
 mod bench;
+mod carry;
 mod client;
+mod definitions;
 mod doctor;
 mod error;
 mod execution;
@@ -85,6 +87,12 @@ enum Command {
     Error(error::Error),
     /// The server's own parts.
     Admin(admin::Admin),
+    /// Writes every definition as files, so that they can live in git.
+    #[command(after_help = definitions::EXPORT_EXAMPLES)]
+    Export(definitions::Export),
+    /// Makes the server's definitions what files say.
+    #[command(after_help = definitions::IMPORT_EXAMPLES)]
+    Import(definitions::Import),
 }
 
 /// Flags of the commands that work with the settings.
@@ -190,6 +198,12 @@ pub fn run(arguments: Vec<OsString>) -> ExitCode {
         }
         Some(Command::Admin(command)) => {
             call(command.connection, async |client| command.verb.run(client).await)
+        }
+        Some(Command::Export(command)) => {
+            call(command.connection.clone(), async |client| command.run(client).await)
+        }
+        Some(Command::Import(command)) => {
+            call(command.connection.clone(), async |client| command.run(client).await)
         }
     }
 }

@@ -4,12 +4,13 @@ use clap::{ArgGroup, Args, Subcommand};
 use serde_json::{Map, Value, json};
 
 use super::Connection;
+use super::carry::{CRONTAB_EXAMPLES, Crontab, TIMER_EXAMPLES, Timers};
 use super::client::{Client, ClientError, segment, with_query};
 use super::output::{Answer, card, cell, grid, items, table};
 use super::task::{TaskArguments, put};
 use super::values::{parse_instant, parse_span};
 
-const ROUTE: &str = "/api/v1/scheduler/schedules";
+pub(super) const ROUTE: &str = "/api/v1/scheduler/schedules";
 
 #[derive(Debug, Args)]
 pub(super) struct Schedule {
@@ -94,6 +95,12 @@ pub(super) enum Verb {
         #[arg(long)]
         offset: Option<u64>,
     },
+    /// Adds the lines of a crontab, and tells what could not be carried over.
+    #[command(after_help = CRONTAB_EXAMPLES)]
+    ImportCrontab(Crontab),
+    /// Adds timers of systemd with their services, and tells what could not be carried over.
+    #[command(after_help = TIMER_EXAMPLES)]
+    ImportTimers(Timers),
     /// Shows when a plan would fire; saves nothing.
     #[command(after_help = "Example:\n  carillon schedule preview --cron '0 2 * * 1-5' --count 3")]
     Preview {
@@ -237,6 +244,8 @@ impl Verb {
                 ];
                 show_ledger(client, &schedule, &page).await
             }
+            Self::ImportCrontab(crontab) => crontab.run(client).await,
+            Self::ImportTimers(timers) => timers.run(client).await,
             Self::Pause { schedule } => toggle(client, &schedule, "pause").await,
             Self::Resume { schedule } => toggle(client, &schedule, "resume").await,
             Self::Delete { schedule } => {

@@ -2,11 +2,13 @@
 
 pub mod breaker;
 pub mod cadence;
+pub mod carry;
 pub mod error_record;
 pub mod event;
 pub mod execution;
 pub mod fault;
 pub(crate) mod fields;
+pub mod forecast;
 pub mod key;
 pub mod misfire;
 pub mod options;

@@ -8,5 +8,5 @@ mod launch;
 pub(super) mod ledger;
 pub(super) mod parts;
 pub(super) mod scheduler;
-pub(super) mod schedules;
+pub(in crate::api) mod schedules;
 pub(super) mod session;

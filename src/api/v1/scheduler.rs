@@ -76,7 +76,7 @@ pub(crate) async fn jobs(call: Call) -> Answer {
     let stats = store.schedule_stats(found.items.iter().map(|one| one.id).collect()).await?;
     let zone = default_zone(&call);
     ok(&views::page(&found, page, |one| {
-        let runs = cadence::next_runs(one, &zone, NEXT_RUNS);
+        let runs = cadence::next_runs(one, &zone, None, NEXT_RUNS);
         views::job(one, stats.get(&one.id).copied().unwrap_or_default(), &runs)
     }))
 }
@@ -87,6 +87,6 @@ pub(crate) async fn job(call: Call) -> Answer {
     let store = call.state.store();
     let schedule = store.schedule_get(call.id()?).await?;
     let mut stats = store.schedule_stats(vec![schedule.id]).await?;
-    let runs = cadence::next_runs(&schedule, &default_zone(&call), NEXT_RUNS);
+    let runs = cadence::next_runs(&schedule, &default_zone(&call), None, NEXT_RUNS);
     ok(&views::job(&schedule, stats.remove(&schedule.id).unwrap_or_default(), &runs))
 }

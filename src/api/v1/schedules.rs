@@ -90,16 +90,29 @@ pub(crate) async fn show(call: Call) -> Answer {
 /// `PUT /scheduler/schedules/{id}`: a partial body, laid over what is stored.
 pub(crate) async fn update(call: Call) -> Answer {
     call.no_query()?;
-    let (id, patch, if_match) = (call.id()?, call.json()?, call.if_match()?);
+    let schedule = edit(&call, call.id()?, &call.json()?, call.if_match()?).await?;
+    answer_with(&call, &schedule).await
+}
+
+/// Lays a partial body over a stored schedule.
+///
+/// # Errors
+/// 404, 409 `version_conflict`, 422 with every fault.
+pub(crate) async fn edit(
+    call: &Call,
+    id: i64,
+    patch: &Value,
+    if_match: Option<i64>,
+) -> Result<Schedule, ApiError> {
     let store = call.state.store();
     for attempt in 1.. {
         let stored = store.schedule_get(id).await?;
         if let Some(expected) = if_match.filter(|expected| *expected != stored.version) {
             return Err(StoreError::VersionConflict { expected, actual: stored.version }.into());
         }
-        let stop = stop_window(&call).await?;
+        let stop = stop_window(call).await?;
         let missed_until = store.ledger_last(id).await?;
-        let change = plan_edit(&call, &stored, &patch, Before { stop, missed_until })?;
+        let change = plan_edit(call, &stored, patch, Before { stop, missed_until })?;
         let ledger = change.ledger.clone();
         match store.schedule_update(change).await {
             Err(StoreError::WrongState { code: MOVED_MEANWHILE, .. })
@@ -111,7 +124,7 @@ pub(crate) async fn update(call: Call) -> Answer {
             Ok(schedule) => {
                 meter::missed(&ledger);
                 call.state.handles().wake(Wake::Scheduler);
-                return answer_with(&call, &schedule).await;
+                return Ok(schedule);
             }
         }
     }
@@ -294,6 +307,6 @@ fn parse(
 }
 
 /// The zone of schedules that name none.
-pub(super) fn default_zone(call: &Call) -> String {
+pub(crate) fn default_zone(call: &Call) -> String {
     call.state.settings().scheduler.timezone.name().to_owned()
 }

@@ -1,2 +1,4 @@
 //! The handlers of v2, one file a resource. Lists answer `{"items", "nextCursor"}`: pages by key,
 //! which stay whole while rows are inserted.
+
+pub(super) mod forecast;

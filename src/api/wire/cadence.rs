@@ -63,8 +63,14 @@ pub(crate) fn first_run(
     Err(Fault::new(field, code, message))
 }
 
-/// The next `count` planned instants of a stored schedule; none while it is paused.
-pub(crate) fn next_runs(schedule: &Schedule, default_zone: &str, count: usize) -> Vec<Timestamp> {
+/// The next `count` planned instants of a stored schedule, the first in any case, the rest up to
+/// `until`; none while it is paused.
+pub(crate) fn next_runs(
+    schedule: &Schedule,
+    default_zone: &str,
+    until: Option<Timestamp>,
+    count: usize,
+) -> Vec<Timestamp> {
     let definition = &schedule.definition;
     let Some(first) = schedule.next_run_at.filter(|_| definition.enabled) else {
         return Vec::new();
@@ -78,7 +84,8 @@ pub(crate) fn next_runs(schedule: &Schedule, default_zone: &str, count: usize) -
     };
     let left = definition.max_executions.map(|most| most.saturating_sub(schedule.fired));
     let left = left.map_or(usize::MAX, |left| usize::try_from(left).unwrap_or(0));
-    let until = definition.end_at.unwrap_or(Timestamp::MAX_UTC);
+    let bounds = definition.end_at.into_iter().chain(until);
+    let until = bounds.min().unwrap_or(Timestamp::MAX_UTC);
     let more = count.min(left).saturating_sub(1);
     let mut runs = vec![first];
     runs.extend(cadence.instants_between(first, until, more));

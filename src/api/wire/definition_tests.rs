@@ -215,9 +215,9 @@ fn next_runs_end_with_the_schedule() {
         updated_at: at(0),
         version: 1,
     };
-    assert_eq!(next_runs(&schedule, "UTC", 5), [at(120), at(180)]);
+    assert_eq!(next_runs(&schedule, "UTC", None, 5), [at(120), at(180)]);
     schedule.definition.enabled = false;
-    assert!(next_runs(&schedule, "UTC", 5).is_empty());
+    assert!(next_runs(&schedule, "UTC", None, 5).is_empty());
 }
 
 #[tokio::test]

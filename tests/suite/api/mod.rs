@@ -3,6 +3,7 @@
 mod access;
 mod executions;
 mod failures;
+mod forecast;
 mod keys;
 mod once;
 mod protocol;

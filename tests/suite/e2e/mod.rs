@@ -2,6 +2,7 @@
 
 mod actors;
 mod crashes;
+mod definitions;
 mod logs;
 mod main_job;
 mod nodes;

@@ -11,7 +11,7 @@ use super::FAILED;
 use super::client::{Client, ClientError};
 use super::output::{Answer, cell};
 use super::schedule::ROUTE;
-use crate::domain::carry::{CarryContext, Report, TimerFiles, read_crontab, read_timer};
+use crate::domain::carry::{CarryContext, Report, TimerFiles, read_crontab, read_timer, set};
 use crate::telemetry::log::escape_line;
 
 pub(super) const CRONTAB_EXAMPLES: &str = "\
@@ -104,7 +104,7 @@ impl How {
         let (mut made, mut left_out) = (Vec::new(), Vec::new());
         for mut one in report.carried {
             if self.paused {
-                one.body["enabled"] = json!(false);
+                set(&mut one.body, "enabled", json!(false));
             }
             let name = cell(&one.body, "name");
             let answer = match self.dry_run {

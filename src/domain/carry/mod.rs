@@ -90,9 +90,16 @@ impl Report {
                 }
                 free = format!("{name}-{number}");
             }
-            one.body["name"] = json!(free);
-            taken.insert(free);
+            taken.insert(free.clone());
+            set(&mut one.body, "name", json!(free));
         }
+    }
+}
+
+/// Sets a field of a body.
+pub fn set(body: &mut Value, name: &str, value: Value) {
+    if let Value::Object(fields) = body {
+        fields.insert(name.to_owned(), value);
     }
 }
 

@@ -6,6 +6,7 @@ use crate::api::auth::Authority;
 use crate::api::once::UnderWay;
 use crate::clock::Clock;
 use crate::config::Settings;
+use crate::domain::task::TaskLimits;
 use crate::runtime::handles::Handles;
 use crate::store::Store;
 
@@ -61,6 +62,12 @@ impl ApiState {
     #[must_use]
     pub fn settings(&self) -> &Settings {
         &self.inner.settings
+    }
+
+    /// What a shell task may ask for at most.
+    #[must_use]
+    pub(crate) fn task_maxima(&self) -> TaskLimits {
+        self.inner.settings.limits.maxima()
     }
 
     /// Who may come in.

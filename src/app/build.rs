@@ -9,7 +9,6 @@ use super::ServeError;
 use crate::clock::Clock;
 use crate::config::{self, Settings};
 use crate::domain::event::{NewEvent, Room};
-use crate::domain::task::TaskLimits;
 use crate::runtime::conductor::ConductorHealth;
 use crate::runtime::events::{Feed, RingLimits};
 use crate::runtime::executor::launcher::{Launcher, LauncherParts};
@@ -141,8 +140,8 @@ fn environment(
         line_bytes: executor.log_line_bytes_max,
         grace: executor.grace_ms.duration(),
         functions: executor.slots,
-        task_defaults: task_limits(settings).0,
-        task_maxima: task_limits(settings).1,
+        task_defaults: settings.limits.defaults(),
+        task_maxima: settings.limits.maxima(),
         // The fence is at two thirds of the lease: this leaves half of the rest for the killing.
         lost_grace: LOST_GRACE.min(executor.lease_ms.duration() / 6),
         ..Limits::default()
@@ -155,27 +154,6 @@ fn environment(
         .map_err(|error| ServeError::Setup(error.to_string()))?;
     environment.set_own_listeners(vec![settings.server.listen]);
     Ok(environment)
-}
-
-/// The defaults and the maxima of what tasks may use; 0 is no limit.
-fn task_limits(settings: &Settings) -> (TaskLimits, TaskLimits) {
-    let limits = &settings.limits;
-    let some = |limit: u64| (limit > 0).then_some(limit);
-    let defaults = TaskLimits {
-        memory_mb: some(limits.memory_mb),
-        cpu_ms: some(limits.cpu_ms),
-        processes: some(limits.processes),
-        open_files: some(limits.open_files),
-        output_bytes: some(limits.output_bytes),
-    };
-    let maxima = TaskLimits {
-        memory_mb: some(limits.memory_mb_max),
-        cpu_ms: some(limits.cpu_ms_max),
-        processes: some(limits.processes_max),
-        open_files: some(limits.open_files_max),
-        output_bytes: some(limits.output_bytes_max),
-    };
-    (defaults, maxima)
 }
 
 fn egress(settings: &Settings) -> Result<EgressPolicy, ServeError> {

@@ -11,6 +11,7 @@ use chrono_tz::Tz;
 use serde::{Deserialize, Serialize};
 
 use super::section::{Millis, Secret, section};
+use crate::domain::task;
 
 /// All settings of a server. The default is what runs when nobody sets anything.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -146,6 +147,37 @@ section! {
         /// A delegated cgroup v2 folder under which each shell task gets a group; empty: none.
         cgroup: String = String::new(),
     }
+}
+
+impl TaskLimits {
+    /// What a task gets that asks for nothing.
+    #[must_use]
+    pub fn defaults(&self) -> task::TaskLimits {
+        task::TaskLimits {
+            memory_mb: limit(self.memory_mb),
+            cpu_ms: limit(self.cpu_ms),
+            processes: limit(self.processes),
+            open_files: limit(self.open_files),
+            output_bytes: limit(self.output_bytes),
+        }
+    }
+
+    /// What a task may ask for at most.
+    #[must_use]
+    pub fn maxima(&self) -> task::TaskLimits {
+        task::TaskLimits {
+            memory_mb: limit(self.memory_mb_max),
+            cpu_ms: limit(self.cpu_ms_max),
+            processes: limit(self.processes_max),
+            open_files: limit(self.open_files_max),
+            output_bytes: limit(self.output_bytes_max),
+        }
+    }
+}
+
+/// 0 stands for no limit.
+fn limit(value: u64) -> Option<u64> {
+    (value > 0).then_some(value)
 }
 
 section! {

@@ -20,7 +20,7 @@ pub(crate) async fn create(call: Call) -> Answer {
     let body = call.json()?;
     let wanted = body.get("taskType").and_then(serde_json::Value::as_str).unwrap_or_default();
     launch::check_shell(call.principal()?, wanted, true)?;
-    let request = AdHoc::parse(&body)?;
+    let request = AdHoc::parse(&body, &call.state.task_maxima())?;
     let due = request.run_at.unwrap_or_else(|| call.state.clock().now());
     let order = Order {
         task: request.task,
@@ -110,7 +110,8 @@ pub(crate) async fn retry(call: Call) -> Answer {
     let mut task = found.new.task.clone();
     let supplies = body.get("taskConfig").is_some_and(|config| !config.is_null());
     launch::check_shell(call.principal()?, &task.task_type, supplies)?;
-    let overrides = Overrides::parse_retry(&body, &task.task_type)?;
+    let overrides = 
+        Overrides::parse_retry(&body, &task.task_type, &call.state.task_maxima())?;
     if !found.status.is_terminal() {
         let detail = format!("execution {} is still {}", found.id, found.status);
         return Err(ApiError::conflict("not_finished", detail));

@@ -236,7 +236,8 @@ pub(crate) async fn trigger(call: Call) -> Answer {
     let definition = schedule.definition;
     let supplies = body.get("taskConfig").is_some_and(|config| !config.is_null());
     launch::check_shell(call.principal()?, &definition.task_type, supplies)?;
-    let overrides = Overrides::parse_trigger(&body, &definition.task_type)?;
+    let overrides = 
+        Overrides::parse_trigger(&body, &definition.task_type, &call.state.task_maxima())?;
     // Under `allow` there is a limit only when the user set one.
     let limit = definition.max_concurrent.filter(|_| !overrides.force);
     let task = definition.snapshot();
@@ -303,7 +304,9 @@ fn parse(
 ) -> Result<Parsed, ApiError> {
     let grace = call.state.settings().scheduler.misfire_grace_ms;
     let misfire_grace_ms = i64::try_from(grace.0).unwrap_or(i64::MAX);
-    definition::parse(value, &Surroundings { anchor, default_zone, misfire_grace_ms })
+    let task_maxima = call.state.task_maxima();
+    let around = Surroundings { anchor, default_zone, misfire_grace_ms, task_maxima };
+    definition::parse(value, &around)
 }
 
 /// The zone of schedules that name none.

@@ -17,7 +17,7 @@ use crate::domain::execution::{Priority, Severity};
 use crate::domain::fault::Fault;
 use crate::domain::retry::RetryPolicy;
 use crate::domain::schedule::{MisfirePolicy, OverlapPolicy, ScheduleDefinition, ScheduleType};
-use crate::domain::task::Task;
+use crate::domain::task::{Task, TaskLimits};
 use crate::tasks;
 
 const KNOWN: &[&str] = &[
@@ -87,6 +87,8 @@ pub(crate) struct Surroundings<'a> {
     pub(crate) default_zone: &'a str,
     /// The misfire grace of a schedule that names none, milliseconds.
     pub(crate) misfire_grace_ms: i64,
+    /// What its task may use at most.
+    pub(crate) task_maxima: TaskLimits,
 }
 
 /// A definition that was read, and what its configurations mean.
@@ -107,7 +109,7 @@ pub(crate) fn parse(value: &Value, around: &Surroundings<'_>) -> Result<Parsed, 
     let mut fields = Fields::of(value, &known, PLANNED)?;
     let options = options::read_schedule(&mut fields);
     let name = fields.needed_text("name", NAME_MAX);
-    let task = read_task(&mut fields);
+    let task = read_task(&mut fields, &around.task_maxima);
     let cadence = read_cadence(&mut fields, around);
     let overlap_policy = read_overlap(&mut fields);
     let bounds = (fields.instant("startAt"), fields.instant("endAt"));
@@ -198,7 +200,7 @@ fn small(number: i64) -> i32 {
 
 /// `taskType`, `taskConfig` and `runAs`, checked together. The user is kept in the configuration,
 /// so that it goes wherever the task goes.
-pub(crate) fn read_task(fields: &mut Fields<'_>) -> Option<(String, Value)> {
+pub(crate) fn read_task(fields: &mut Fields<'_>, maxima: &TaskLimits) -> Option<(String, Value)> {
     let kind = fields.needed_text("taskType", WORD_MAX);
     let config = fields.needed("taskConfig").cloned();
     let run_as = fields.value("runAs").cloned();
@@ -206,14 +208,26 @@ pub(crate) fn read_task(fields: &mut Fields<'_>) -> Option<(String, Value)> {
     if let Some(run_as) = run_as {
         put_run_as(fields, &kind, &mut config, run_as);
     }
-    let task = fields.take(Task::parse(&kind, &config))?;
-    let asks = matches!(&task, Task::Shell(task) if task.run_as.is_some());
-    if asks && !tasks::may_run_as() {
+    check_task(fields, &kind, &config, maxima);
+    Some((kind, config))
+}
+
+/// Files what is wrong with a task, here or anywhere: also what this server could not give it.
+pub(super) fn check_task(
+    fields: &mut Fields<'_>,
+    kind: &str,
+    config: &Value,
+    maxima: &TaskLimits,
+) {
+    let Some(Task::Shell(task)) = fields.take(Task::parse(kind, config)) else { return };
+    if task.run_as.is_some() && !tasks::may_run_as() {
         let message = "this server does not run as root, so it cannot become another user; leave \
                        `runAs` out, or run the server as root";
         fields.fault("runAs", "invalid_value", message);
     }
-    Some((kind, config))
+    for fault in task.limits.above(maxima) {
+        fields.file(fault);
+    }
 }
 
 fn put_run_as(fields: &mut Fields<'_>, kind: &str, config: &mut Value, run_as: Value) {

@@ -12,13 +12,18 @@ use super::execution::{AdHoc, Overrides};
 use crate::api::error::ApiError;
 use crate::clock::Timestamp;
 use crate::domain::schedule::{OverlapPolicy, Schedule};
+use crate::domain::task::TaskLimits;
 
 fn at(seconds: i64) -> Timestamp {
     DateTime::from_timestamp(1_800_000_000 + seconds, 0).unwrap()
 }
 
+fn maxima() -> TaskLimits {
+    TaskLimits { memory_mb: Some(512), ..TaskLimits::default() }
+}
+
 fn read(value: &Value) -> Result<Parsed, ApiError> {
-    let around = Surroundings { anchor: at(0), default_zone: "UTC", misfire_grace_ms: 5_000 };
+    let around = Surroundings { anchor: at(0), default_zone: "UTC", misfire_grace_ms: 5_000, task_maxima: maxima() };
     parse(value, &around)
 }
 
@@ -171,7 +176,7 @@ fn an_edited_interval_stays_on_its_own_grid() {
     let old = read(&minimal()).unwrap().definition;
     let patch = json!({ "scheduleConfig": { "intervalMs": 90_000 } });
     let whole = merge(&old, &patch).unwrap();
-    let around = Surroundings { anchor: at(500), default_zone: "UTC", misfire_grace_ms: 0 };
+    let around = Surroundings { anchor: at(500), default_zone: "UTC", misfire_grace_ms: 0, task_maxima: maxima() };
     let Parsed { definition, cadence } = parse(&whole, &around).unwrap();
     assert!(changes_cadence(&old, &definition));
     assert_eq!(first_run(&definition, &cadence, at(100), None).unwrap(), at(180));
@@ -226,17 +231,36 @@ async fn an_ad_hoc_run_takes_only_what_it_knows() {
         "taskType": "function", "taskConfig": { "name": "a", "payload": {} },
         "runAt": "2027-01-15T09:00:00+01:00", "dedupKey": "k", "tags": ["x"],
     });
-    let read = AdHoc::parse(&good).unwrap();
+    let read = AdHoc::parse(&good, &maxima()).unwrap();
     assert_eq!(read.run_at, Some(at(0)));
     let bad = json!({ "taskType": "function", "taskConfig": { "name": "a" }, "dedup": "k" });
-    let found = faults(AdHoc::parse(&bad).unwrap_err()).await;
+    let found = faults(AdHoc::parse(&bad, &maxima()).unwrap_err()).await;
     assert!(found.contains(&("dedup".to_owned(), "unknown_field".to_owned())), "{found:?}");
 }
 
 #[test]
 fn an_override_is_of_the_same_task_type() {
     let body = json!({ "taskConfig": { "command": "true" }, "force": true });
-    assert!(Overrides::parse_trigger(&body, "shell_command").unwrap().force);
-    assert!(Overrides::parse_trigger(&body, "http_request").is_err());
-    assert!(Overrides::parse_retry(&body, "shell_command").is_err());
+    assert!(Overrides::parse_trigger(&body, "shell_command", &maxima()).unwrap().force);
+    assert!(Overrides::parse_trigger(&body, "http_request", &maxima()).is_err());
+    assert!(Overrides::parse_retry(&body, "shell_command", &maxima()).is_err());
+}
+
+#[tokio::test]
+async fn a_limit_above_the_servers_maximum_is_refused_wherever_a_task_comes_in() {
+    let config = json!({ "command": "true", "limits": { "memoryMb": 513 } });
+    let schedule = with(&[("taskConfig", config.clone())]);
+    let run = json!({ "taskType": "shell_command", "taskConfig": config });
+    let override_ = json!({ "taskConfig": config });
+    let refusals = [
+        read(&schedule).unwrap_err(),
+        AdHoc::parse(&run, &maxima()).unwrap_err(),
+        Overrides::parse_trigger(&override_, "shell_command", &maxima()).unwrap_err(),
+        Overrides::parse_retry(&override_, "shell_command", &maxima()).unwrap_err(),
+    ];
+    for refusal in refusals {
+        let expected = ("taskConfig.limits.memoryMb".to_owned(), "out_of_range".to_owned());
+        assert_eq!(faults(refusal).await, [expected]);
+    }
+    assert!(AdHoc::parse(&run, &TaskLimits::default()).is_ok(), "no maximum, no refusal");
 }

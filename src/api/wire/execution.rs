@@ -3,12 +3,14 @@
 use serde_json::Value;
 
 use super::body::Fields;
-use super::definition::{NAME_MAX, TIMEOUT_MAX_MS, keep_run_as, read_retry_policy, read_task};
+use super::definition::{
+    NAME_MAX, TIMEOUT_MAX_MS, check_task, keep_run_as, read_retry_policy, read_task,
+};
 use super::options;
 use crate::api::error::ApiError;
 use crate::clock::Timestamp;
 use crate::domain::execution::{Priority, Severity, TaskSnapshot};
-use crate::domain::task::Task;
+use crate::domain::task::TaskLimits;
 
 /// A run without a schedule.
 #[derive(Debug)]
@@ -28,7 +30,7 @@ impl AdHoc {
     ///
     /// # Errors
     /// 422 with every fault.
-    pub(crate) fn parse(value: &Value) -> Result<Self, ApiError> {
+    pub(crate) fn parse(value: &Value, maxima: &TaskLimits) -> Result<Self, ApiError> {
         let known = [
             "taskType",
             "taskConfig",
@@ -43,7 +45,7 @@ impl AdHoc {
         let planned = ["resources", "queue", "slaMs", "delayMs"];
         let known: Vec<&str> = known.into_iter().chain(options::task_fields()).collect();
         let mut fields = Fields::of(value, &known, &planned)?;
-        let task = read_task(&mut fields);
+        let task = read_task(&mut fields, maxima);
         let task_options = options::read_task(&mut fields);
         let priority = fields.word("priority").unwrap_or(Priority::Medium);
         let retry_policy = read_retry_policy(&mut fields);
@@ -86,16 +88,29 @@ impl Overrides {
     ///
     /// # Errors
     /// 422 with every fault.
-    pub(crate) fn parse_trigger(value: &Value, task_type: &str) -> Result<Self, ApiError> {
-        Self::parse(value, task_type, &["taskConfig", "force"])
+    pub(crate) fn parse_trigger(
+        value: &Value,
+        task_type: &str,
+        maxima: &TaskLimits,
+    ) -> Result<Self, ApiError> {
+        let mut fields = Fields::of(value, &["taskConfig", "force"], &[])?;
+        let task_config = Self::read_config(&mut fields, task_type, maxima);
+        let force = fields.flag("force").unwrap_or(false);
+        fields.finish_with(Some(Self { task_config, force }))
     }
 
     /// Reads the body of a retry or a resubmission.
     ///
     /// # Errors
     /// 422 with every fault.
-    pub(crate) fn parse_retry(value: &Value, task_type: &str) -> Result<Self, ApiError> {
-        Self::parse(value, task_type, &["taskConfig"])
+    pub(crate) fn parse_retry(
+        value: &Value,
+        task_type: &str,
+        maxima: &TaskLimits,
+    ) -> Result<Self, ApiError> {
+        let mut fields = Fields::of(value, &["taskConfig"], &[])?;
+        let task_config = Self::read_config(&mut fields, task_type, maxima);
+        fields.finish_with(Some(Self { task_config, force: false }))
     }
 
     /// The configuration of the run in place of `stored`.
@@ -106,14 +121,14 @@ impl Overrides {
         }
     }
 
-    fn parse(value: &Value, task_type: &str, known: &[&str]) -> Result<Self, ApiError> {
-        let mut fields = Fields::of(value, known, &[])?;
-        let task_config = fields.value("taskConfig").cloned();
-        if let Some(config) = &task_config {
-            fields.take(Task::parse(task_type, config).map(|_| ()));
-        }
-        let force = fields.flag("force").unwrap_or(false);
-        fields.finish_with(Some(Self { task_config, force }))
+    fn read_config(
+        fields: &mut Fields<'_>,
+        task_type: &str,
+        maxima: &TaskLimits,
+    ) -> Option<Value> {
+        let config = fields.value("taskConfig")?;
+        check_task(fields, task_type, config, maxima);
+        Some(config.clone())
     }
 }
 

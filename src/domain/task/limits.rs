@@ -9,6 +9,7 @@ use serde_json::Value;
 use crate::domain::fault::Fault;
 use crate::domain::fields::Fields;
 
+const PATH: &str = "taskConfig.limits";
 const NAMES: [&str; 5] = ["memoryMb", "cpuMs", "processes", "openFiles", "outputBytes"];
 const MEMORY_MB_RANGE: (u64, u64) = (1, 1 << 24);
 const CPU_MS_RANGE: (u64, u64) = (1, 30 * 24 * 60 * 60 * 1000);
@@ -39,9 +40,9 @@ impl TaskLimits {
     pub(super) fn parse(value: &Value) -> Result<Self, Vec<Fault>> {
         let Value::Object(object) = value else {
             let message = "`limits` must be an object, such as {\"memoryMb\": 256}";
-            return Err(vec![Fault::new("taskConfig.limits", "invalid_type", message)]);
+            return Err(vec![Fault::new(PATH, "invalid_type", message)]);
         };
-        let mut fields = Fields::of(object, "taskConfig.limits", &NAMES);
+        let mut fields = Fields::of(object, PATH, &NAMES);
         let mut read = |name: &str, (low, high): (u64, u64)| fields.integer(name, low, high);
         let limits = Self {
             memory_mb: read("memoryMb", MEMORY_MB_RANGE),
@@ -53,29 +54,47 @@ impl TaskLimits {
         fields.finish(Some(limits))
     }
 
-    /// The limits that apply: what the task asks for, else `defaults`, else `maxima`.
+    /// What is asked for above `maxima`: each limit's field, its maximum and the cure.
+    #[must_use]
+    pub fn above(&self, maxima: &Self) -> Vec<Fault> {
+        let asked = [
+            ("memoryMb", "memory_mb", self.memory_mb, maxima.memory_mb),
+            ("cpuMs", "cpu_ms", self.cpu_ms, maxima.cpu_ms),
+            ("processes", "processes", self.processes, maxima.processes),
+            ("openFiles", "open_files", self.open_files, maxima.open_files),
+            ("outputBytes", "output_bytes", self.output_bytes, maxima.output_bytes),
+        ];
+        asked
+            .into_iter()
+            .filter_map(|(name, setting, asked, most)| {
+                let (asked, most) = asked.zip(most).filter(|(asked, most)| asked > most)?;
+                let message = format!(
+                    "`limits.{name}` is {asked}, and this server allows {most} at most; ask for \
+                     less, or raise its setting `limits.{setting}_max`"
+                );
+                Some(Fault::new(format!("{PATH}.{name}"), "out_of_range", message))
+            })
+            .collect()
+    }
+
+    /// The limits that apply: what the task asks for, else the smaller of `defaults` and `maxima`.
     ///
     /// # Errors
-    /// A sentence that names a limit above its maximum, and the cure.
-    pub fn within(self, defaults: Self, maxima: Self) -> Result<Self, String> {
-        let choose = |index: usize, pick: fn(&Self) -> Option<u64>| {
-            let name = NAMES.get(index).copied().unwrap_or_default();
-            let (asked, most) = (pick(&self), pick(&maxima));
-            match (asked, most) {
-                (Some(asked), Some(most)) if asked > most => Err(format!(
-                    "`limits.{name}` is {asked}, and this server allows {most} at most; ask for \
-                     less, or raise its setting in the section `limits`"
-                )),
-                (Some(asked), _) => Ok(Some(asked)),
-                (None, most) => Ok(pick(&defaults).into_iter().chain(most).min()),
-            }
+    /// What [`TaskLimits::above`] finds: a maximum may be lowered after a task was stored.
+    pub fn within(self, defaults: Self, maxima: Self) -> Result<Self, Vec<Fault>> {
+        let faults = self.above(&maxima);
+        if !faults.is_empty() {
+            return Err(faults);
+        }
+        let choose = |pick: fn(&Self) -> Option<u64>| {
+            pick(&self).or_else(|| pick(&defaults).into_iter().chain(pick(&maxima)).min())
         };
         Ok(Self {
-            memory_mb: choose(0, |limits| limits.memory_mb)?,
-            cpu_ms: choose(1, |limits| limits.cpu_ms)?,
-            processes: choose(2, |limits| limits.processes)?,
-            open_files: choose(3, |limits| limits.open_files)?,
-            output_bytes: choose(4, |limits| limits.output_bytes)?,
+            memory_mb: choose(|limits| limits.memory_mb),
+            cpu_ms: choose(|limits| limits.cpu_ms),
+            processes: choose(|limits| limits.processes),
+            open_files: choose(|limits| limits.open_files),
+            output_bytes: choose(|limits| limits.output_bytes),
         })
     }
 }
@@ -138,6 +157,29 @@ mod tests {
             let chosen = of(asked).within(of(default), of(most)).map(|limits| limits.processes);
             assert_eq!(chosen.map_err(|_| ()), expected, "{asked:?} {default:?} {most:?}");
         }
+    }
+
+    #[test]
+    fn every_limit_above_its_maximum_is_named_with_it() {
+        let asked = TaskLimits {
+            memory_mb: Some(513),
+            cpu_ms: Some(2_000),
+            processes: Some(8),
+            open_files: Some(64),
+            output_bytes: None,
+        };
+        let maxima = TaskLimits {
+            memory_mb: Some(512),
+            cpu_ms: Some(1_000),
+            processes: Some(8),
+            open_files: None,
+            output_bytes: Some(1),
+        };
+        let found = asked.above(&maxima);
+        let fields: Vec<_> = found.iter().map(|fault| fault.field.as_str()).collect();
+        assert_eq!(fields, ["taskConfig.limits.memoryMb", "taskConfig.limits.cpuMs"]);
+        let message = &found[0].message;
+        assert!(message.contains("allows 512") && message.contains("`limits.memory_mb_max`"));
     }
 
     #[test]

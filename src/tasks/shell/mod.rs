@@ -91,7 +91,10 @@ pub(super) async fn run(
     let limits = task.limits.within(limits.task_defaults, limits.task_maxima);
     let limits = match limits {
         Ok(limits) => limits,
-        Err(message) => return Outcome::failed(TaskError::new("invalid_config", message)),
+        Err(faults) => {
+            let messages: Vec<_> = faults.into_iter().map(|fault| fault.message).collect();
+            return Outcome::failed(TaskError::new("invalid_config", messages.join("; ")));
+        }
     };
     let mark = format!("CARILLON_EXECUTION_ID={}", context.execution_id);
     // Before the plan, so that no later change of the lease is missed.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use super::ServeError;
+use super::{Process, ServeError};
 use crate::clock::Clock;
 use crate::config::{self, Settings};
 use crate::domain::event::{NewEvent, Room};
@@ -27,8 +27,7 @@ use crate::tasks::conductor::ConductorSettings;
 use crate::tasks::egress::{EgressMode, EgressPolicy};
 use crate::tasks::function::FunctionRegistry;
 use crate::tasks::shim::LOST_GRACE;
-use crate::tasks::{Limits, TaskEnvironment, TaskSettings};
-use crate::telemetry::{LogControl, Metrics};
+use crate::tasks::{ControlGroups, Limits, TaskEnvironment, TaskSettings};
 
 /// Threads that drive tasks.
 const TASK_THREADS: usize = 2;
@@ -50,8 +49,7 @@ pub(super) fn store_options(settings: &Settings) -> StoreOptions {
 pub(super) struct Base {
     pub(super) clock: Clock,
     pub(super) store: Store,
-    pub(super) log: LogControl,
-    pub(super) metrics: Metrics,
+    pub(super) process: Process,
     pub(super) functions: FunctionRegistry,
 }
 
@@ -60,9 +58,10 @@ pub(super) async fn system(
     settings: &Arc<Settings>,
     base: Base,
 ) -> Result<Arc<System>, ServeError> {
-    let Base { clock, store, log, metrics, functions } = base;
+    let Base { clock, store, process, functions } = base;
+    let Process { log, metrics, open_files } = process;
     let clock = &clock;
-    let environment = Arc::new(environment(settings, clock, functions)?);
+    let environment = Arc::new(environment(settings, open_files, clock, functions)?);
     let lease = NodeLease::new(node_name(), settings.executor.lease_ms.duration());
     register(&store, &lease).await;
     let live = live(settings, clock, &store, &lease);
@@ -130,6 +129,7 @@ fn own_secrets(settings: &Settings) -> Vec<String> {
 
 fn environment(
     settings: &Settings,
+    open_files: Option<u64>,
     clock: &Clock,
     functions: FunctionRegistry,
 ) -> Result<TaskEnvironment, ServeError> {
@@ -147,7 +147,8 @@ fn environment(
         ..Limits::default()
     };
     tasks.secrets = own_secrets(settings);
-    tasks.cgroup = Some(&settings.limits.cgroup).filter(|path| !path.is_empty()).map(Into::into);
+    tasks.groups = ControlGroups::of_setting(&settings.limits.cgroup);
+    tasks.open_files = open_files;
     tasks.egress = egress(settings)?;
     tasks.conductor = conductor(settings)?;
     let environment = TaskEnvironment::new(tasks, functions, clock.clone())

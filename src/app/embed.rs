@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{ServeError, build, start};
+use super::{Process, ServeError, build, start};
 use crate::clock::Clock;
 use crate::config::Settings;
 use crate::runtime::handles::{Handles, Phase};
@@ -49,7 +49,8 @@ impl Embedded {
         let store = Store::open(build::store_options(&settings), clock.clone())
             .await
             .map_err(ServeError::Store)?;
-        let base = build::Base { clock, store, log, metrics, functions };
+        let process = Process { log, metrics, open_files: None };
+        let base = build::Base { clock, store, process, functions };
         let system = build::system(&Arc::new(settings), base).await?;
         system.tree().ready(READY_WAIT).await.map_err(|error| setup(error.to_string()))?;
         system.enter(Phase::Running);

@@ -62,14 +62,15 @@ enum ServeError {
 pub fn serve(settings: Settings, say: impl Fn(&str)) -> Result<(), String> {
     let log = LogControl::install(&settings.log).map_err(|error| error.to_string())?;
     crate::supervision::install_panic_hook();
-    start::allow_open_files();
+    let open_files = start::allow_open_files();
     if let Err(error) = shim::hide_from_tasks().and_then(|()| shim::adopt_orphans()) {
         tracing::warn!(%error, "this process could not be set up as its tasks' keeper");
     }
     let metrics = Metrics::install().map_err(|error| error.to_string())?;
     // The ring provider is the only one in the tree; a second installation changes nothing.
     drop(rustls::crypto::ring::default_provider().install_default());
-    let ended = actix_rt::System::new().block_on(run(settings, log, metrics, say));
+    let ended =
+        actix_rt::System::new().block_on(run(settings, Process { log, metrics, open_files }, say));
     ended.map_err(|error| {
         tracing::error!(%error, "the server ended");
         error.to_string()
@@ -104,12 +105,15 @@ pub fn check_database(settings: &Settings) -> Result<String, String> {
         .map_err(|error| error.to_string())
 }
 
-async fn run(
-    settings: Settings,
+/// What was set up for the whole process.
+struct Process {
     log: LogControl,
     metrics: Metrics,
-    say: impl Fn(&str),
-) -> Result<(), ServeError> {
+    /// The limit of open files that it was started with.
+    open_files: Option<u64>,
+}
+
+async fn run(settings: Settings, process: Process, say: impl Fn(&str)) -> Result<(), ServeError> {
     let mut stop = StopSignal::install()?;
     start::make_data_dir(&settings)?;
     let listener = api::bind(&settings)
@@ -125,7 +129,7 @@ async fn run(
     };
     let store = opened?;
     let functions = FunctionRegistry::with_builtin();
-    let base = build::Base { clock: clock.clone(), store: store.clone(), log, metrics, functions };
+    let base = build::Base { clock: clock.clone(), store: store.clone(), process, functions };
     let system = build::system(&settings, base).await?;
     start::write_admin_key(&store, &settings).await?;
     let state = ApiState::new(store, system.clone(), clock, settings.clone());

@@ -14,14 +14,16 @@ use crate::store::{Store, StoreError};
 /// First wait before an absent database is tried again; doubles up to `database.reconnect_max_ms`.
 const OPEN_RETRY: Duration = Duration::from_millis(250);
 
-/// Lets this process open as many files as it may: each live session is one.
-pub fn allow_open_files() {
+/// Lets this process open as many files as it may: each live session is one. Answers with the limit
+/// that it was started with, which its tasks are to have.
+pub fn allow_open_files() -> Option<u64> {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let limit = getrlimit(Resource::Nofile);
     let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
     if let Err(error) = setrlimit(Resource::Nofile, raised) {
         tracing::warn!(%error, "the limit of open files stays as it is");
     }
+    limit.current
 }
 
 /// Makes the data directory, readable by its owner only.

@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use super::output::{grid, say};
 use super::{FAILED, ServerFlags, hooks};
 use crate::config::{Loaded, Settings, Source, variable_of};
+use crate::tasks::ControlGroups;
 
 pub(super) const EXAMPLE: &str = "\
 Examples:
@@ -43,6 +44,10 @@ pub(super) fn run(command: Doctor) -> ExitCode {
         Check { name: "data directory", outcome: check_directory(&settings.server.data_dir) },
         Check { name: "listen address", outcome: check_listen(settings.server.listen) },
         Check { name: "database", outcome: check_database(settings) },
+        Check {
+            name: "control groups",
+            outcome: ControlGroups::of_setting(&settings.limits.cgroup).describe(),
+        },
     ];
     let is_well = checks.iter().all(|check| check.outcome.is_ok());
     say(&if command.json { as_json(&loaded, &checks) } else { as_text(&loaded, &checks) });

@@ -144,7 +144,8 @@ section! {
         output_bytes: u64 = 0,
         /// Most bytes that a task may ask to write.
         output_bytes_max: u64 = 0,
-        /// A delegated cgroup v2 folder under which each shell task gets a group; empty: none.
+        /// A delegated cgroup v2 folder under which each shell task gets a group; `auto`: the
+        /// server's own, if it was delegated; empty: none.
         cgroup: String = String::new(),
     }
 }

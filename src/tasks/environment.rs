@@ -17,7 +17,7 @@ use super::function::{self, FunctionPool, FunctionRegistry, FunctionServices};
 use super::http::{self, Outbound};
 use super::outcome::{Outcome, ResultHold, TaskContext, TaskSink};
 use super::output::Secrets;
-use super::shell::group::GroupParent;
+use super::shell::group::{ControlGroups, GroupParent};
 use super::shell::progress::ProgressFile;
 use super::shell::{self, Listener};
 use super::shim;
@@ -85,8 +85,11 @@ pub struct TaskSettings {
     pub limits: Limits,
     /// Which addresses tasks may reach.
     pub egress: EgressPolicy,
-    /// The control group (cgroup v2) under which commands get groups of their own, if any.
-    pub cgroup: Option<PathBuf>,
+    /// Where commands get control groups (cgroup v2) of their own.
+    pub groups: ControlGroups,
+    /// The open files that a process of a command may have which asks for nothing (the soft limit),
+    /// where the server raised its own.
+    pub open_files: Option<u64>,
     /// The conductor; without one, conductor tasks fail for good.
     pub conductor: Option<ConductorSettings>,
 }
@@ -106,7 +109,8 @@ impl TaskSettings {
                 .to_vec(),
             limits: Limits::default(),
             egress: EgressPolicy::default(),
-            cgroup: None,
+            groups: ControlGroups::None,
+            open_files: None,
             conductor: None,
         }
     }
@@ -162,11 +166,14 @@ impl TaskEnvironment {
         let output_directory = settings.data_dir.join("output");
         let output_directory = empty_directory(&output_directory)
             .map_err(|error| TaskSetupError::Directory(output_directory.clone(), error))?;
-        let groups = settings.cgroup.as_deref().map(|path| {
-            GroupParent::open(path)
-                .map_err(|error| TaskSetupError::ControlGroup(path.to_owned(), error))
-        });
-        let groups = groups.transpose()?;
+        let groups = match &settings.groups {
+            ControlGroups::None => None,
+            ControlGroups::Auto => GroupParent::find(),
+            ControlGroups::At(path) => Some(
+                GroupParent::open(path)
+                    .map_err(|error| TaskSetupError::ControlGroup(path.clone(), error))?,
+            ),
+        };
         let pool =
             FunctionPool::start(settings.limits.functions).map_err(TaskSetupError::Threads)?;
         let own_listeners = Arc::new(ArcSwap::default());
@@ -279,6 +286,10 @@ impl TaskEnvironment {
 
     pub(super) const fn groups(&self) -> Option<&GroupParent> {
         self.groups.as_ref()
+    }
+
+    pub(super) const fn open_files(&self) -> Option<u64> {
+        self.settings.open_files
     }
 
     pub(super) const fn limits(&self) -> &Limits {

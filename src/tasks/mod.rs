@@ -30,6 +30,7 @@ pub use self::outcome::{
     LogLine, LogStream, Outcome, OutcomeExtra, Progress, ResultHold, TaskContext, TaskSink, Usage,
 };
 pub use self::output::{LogBlock, RawLine};
+pub use self::shell::group::ControlGroups;
 
 /// Whether commands can run as other users: only a server of root's can become one.
 #[must_use]

@@ -36,8 +36,7 @@ pub(crate) async fn resubmit(call: Call) -> Answer {
     let mut task = letter.task.clone();
     let supplies = body.get("taskConfig").is_some_and(|config| !config.is_null());
     launch::check_shell(call.principal()?, &task.task_type, supplies)?;
-    let overrides = 
-        Overrides::parse_retry(&body, &task.task_type, &call.state.task_maxima())?;
+    let overrides = Overrides::parse_retry(&body, &task.task_type, &call.state.task_maxima())?;
     task.task_config = overrides.over(task.task_config);
     let order = Order {
         task,

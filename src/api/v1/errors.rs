@@ -50,7 +50,7 @@ pub(crate) async fn retry(call: Call) -> Answer {
     })?;
     let supplies = body.get("taskConfig").is_some_and(|config| !config.is_null());
     launch::check_shell(call.principal()?, &last.new.task.task_type, supplies)?;
-    let overrides = 
+    let overrides =
         Overrides::parse_retry(&body, &last.new.task.task_type, &call.state.task_maxima())?;
     if matches!(record.recovery_status, RecoveryStatus::Resolved | RecoveryStatus::Retrying) {
         return Err(wrong_state(record.recovery_status));

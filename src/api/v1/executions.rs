@@ -110,8 +110,7 @@ pub(crate) async fn retry(call: Call) -> Answer {
     let mut task = found.new.task.clone();
     let supplies = body.get("taskConfig").is_some_and(|config| !config.is_null());
     launch::check_shell(call.principal()?, &task.task_type, supplies)?;
-    let overrides = 
-        Overrides::parse_retry(&body, &task.task_type, &call.state.task_maxima())?;
+    let overrides = Overrides::parse_retry(&body, &task.task_type, &call.state.task_maxima())?;
     if !found.status.is_terminal() {
         let detail = format!("execution {} is still {}", found.id, found.status);
         return Err(ApiError::conflict("not_finished", detail));

@@ -236,7 +236,7 @@ pub(crate) async fn trigger(call: Call) -> Answer {
     let definition = schedule.definition;
     let supplies = body.get("taskConfig").is_some_and(|config| !config.is_null());
     launch::check_shell(call.principal()?, &definition.task_type, supplies)?;
-    let overrides = 
+    let overrides =
         Overrides::parse_trigger(&body, &definition.task_type, &call.state.task_maxima())?;
     // Under `allow` there is a limit only when the user set one.
     let limit = definition.max_concurrent.filter(|_| !overrides.force);

@@ -213,12 +213,7 @@ pub(crate) fn read_task(fields: &mut Fields<'_>, maxima: &TaskLimits) -> Option<
 }
 
 /// Files what is wrong with a task, here or anywhere: also what this server could not give it.
-pub(super) fn check_task(
-    fields: &mut Fields<'_>,
-    kind: &str,
-    config: &Value,
-    maxima: &TaskLimits,
-) {
+pub(super) fn check_task(fields: &mut Fields<'_>, kind: &str, config: &Value, maxima: &TaskLimits) {
     let Some(Task::Shell(task)) = fields.take(Task::parse(kind, config)) else { return };
     if task.run_as.is_some() && !tasks::may_run_as() {
         let message = "this server does not run as root, so it cannot become another user; leave \

@@ -23,7 +23,12 @@ fn maxima() -> TaskLimits {
 }
 
 fn read(value: &Value) -> Result<Parsed, ApiError> {
-    let around = Surroundings { anchor: at(0), default_zone: "UTC", misfire_grace_ms: 5_000, task_maxima: maxima() };
+    let around = Surroundings {
+        anchor: at(0),
+        default_zone: "UTC",
+        misfire_grace_ms: 5_000,
+        task_maxima: maxima(),
+    };
     parse(value, &around)
 }
 
@@ -176,7 +181,12 @@ fn an_edited_interval_stays_on_its_own_grid() {
     let old = read(&minimal()).unwrap().definition;
     let patch = json!({ "scheduleConfig": { "intervalMs": 90_000 } });
     let whole = merge(&old, &patch).unwrap();
-    let around = Surroundings { anchor: at(500), default_zone: "UTC", misfire_grace_ms: 0, task_maxima: maxima() };
+    let around = Surroundings {
+        anchor: at(500),
+        default_zone: "UTC",
+        misfire_grace_ms: 0,
+        task_maxima: maxima(),
+    };
     let Parsed { definition, cadence } = parse(&whole, &around).unwrap();
     assert!(changes_cadence(&old, &definition));
     assert_eq!(first_run(&definition, &cadence, at(100), None).unwrap(), at(180));

@@ -121,11 +121,7 @@ impl Overrides {
         }
     }
 
-    fn read_config(
-        fields: &mut Fields<'_>,
-        task_type: &str,
-        maxima: &TaskLimits,
-    ) -> Option<Value> {
+    fn read_config(fields: &mut Fields<'_>, task_type: &str, maxima: &TaskLimits) -> Option<Value> {
         let config = fields.value("taskConfig")?;
         check_task(fields, task_type, config, maxima);
         Some(config.clone())

@@ -4,6 +4,7 @@
 //! passed on, and cancel, drain and lease are told to the shim. A shim that does not do as it is
 //! told within its time is killed and what it left is hunted down, so a run always ends.
 
+mod delegated;
 pub(super) mod group;
 pub(super) mod progress;
 
@@ -185,6 +186,7 @@ fn plan(
         timeout_ms: Some(milliseconds(context.timeout)),
         lease_ms: lease.map(|until| milliseconds(time_left(until))),
         process_limit: environment.limits().processes,
+        open_files: environment.open_files(),
         ..Spec::default()
     }
 }

@@ -35,8 +35,8 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use rustix::process::{
-    DumpableBehavior, Pid, Resource, Rlimit, getpid, set_child_subreaper, set_dumpable_behavior,
-    setpriority_process, setrlimit, setsid, umask,
+    DumpableBehavior, Pid, Resource, Rlimit, getpid, getrlimit, set_child_subreaper,
+    set_dumpable_behavior, setpriority_process, setrlimit, setsid, umask,
 };
 use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGQUIT, SIGTERM};
 
@@ -87,6 +87,11 @@ fn run() -> io::Result<()> {
     if let Some(limit) = spec.process_limit {
         let limit = Rlimit { current: Some(limit), maximum: Some(limit) };
         setrlimit(Resource::Nproc, limit)?;
+    }
+    if let Some(soft) = spec.open_files {
+        let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
+        let soft = maximum.map_or(soft, |most| most.min(soft));
+        setrlimit(Resource::Nofile, Rlimit { current: Some(soft), maximum })?;
     }
     let started = start(&spec);
     // After the start, so that the task does not inherit it: among hundreds of processes that want

@@ -28,6 +28,9 @@ pub(crate) struct Spec {
     pub(crate) lease_ms: Option<u64>,
     /// The most processes that the user may have (`RLIMIT_NPROC`), if limited.
     pub(crate) process_limit: Option<u64>,
+    /// The soft limit of open files of a process that has none of its own (`RLIMIT_NOFILE`), where
+    /// the server raised its own.
+    pub(crate) open_files: Option<u64>,
     /// What the task may use.
     pub(crate) limits: TaskLimits,
     /// As whom it runs; as the server's user if left out.

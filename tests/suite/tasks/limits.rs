@@ -5,8 +5,8 @@ use std::os::unix::fs::PermissionsExt;
 use std::time::{Duration, Instant};
 
 use carillon::domain::task::TaskLimits;
-use carillon::tasks::Outcome;
 use carillon::tasks::function::FunctionRegistry;
+use carillon::tasks::{ControlGroups, Outcome};
 use serde_json::{Value, json};
 
 use super::support::{Bench, kind, living, marker, until, zombies};
@@ -88,6 +88,20 @@ async fn a_task_that_writes_more_than_it_may_is_ended_and_told_so() {
 async fn open_files_are_limited_for_each_process() {
     let outcome = limited("ulimit -n; ulimit -Hn", json!({"openFiles": 33})).await;
     assert_eq!(outcome.result().unwrap()["stdout"], "33\n33\n");
+}
+
+#[actix_rt::test]
+async fn a_task_that_asks_for_nothing_has_the_open_files_that_the_server_started_with() {
+    let bench =
+        Bench::with(|settings| settings.open_files = Some(100), FunctionRegistry::with_builtin());
+    let outcome = bench.run("shell_command", json!({"command": "ulimit -n"})).await;
+    assert_eq!(outcome.result().unwrap()["stdout"], "100\n");
+    let config = json!({"command": "ulimit -n", "limits": {"openFiles": 70}});
+    let outcome = bench.run("shell_command", config).await;
+    assert_eq!(outcome.result().unwrap()["stdout"], "70\n");
+    let more = json!({"command": "ulimit -n 101 && ulimit -n"});
+    let outcome = bench.run("shell_command", more).await;
+    assert_eq!(outcome.result().unwrap()["stdout"], "101\n", "it may raise it itself");
 }
 
 #[actix_rt::test]
@@ -209,7 +223,7 @@ fn group_folder() -> Option<std::path::PathBuf> {
 async fn a_task_in_a_control_group_ends_with_it() {
     let Some(folder) = group_folder() else { return };
     let bench = Bench::with(
-        |settings| settings.cgroup = Some(folder.clone()),
+        |settings| settings.groups = ControlGroups::At(folder.clone()),
         FunctionRegistry::with_builtin(),
     );
     let sleep = marker();

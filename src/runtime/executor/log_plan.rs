@@ -244,6 +244,9 @@ impl StreamLog {
         if is_tight && self.waiting_bytes > WAITING_BYTES_MIN {
             self.head_left = None;
         }
+        if self.head_left.is_none() {
+            return (0, 0, block.count());
+        }
         for (_, end) in block.lines() {
             lines += 1;
             let Some((cost, count)) = self.head_left else { continue };
@@ -274,16 +277,7 @@ impl StreamLog {
             let mut gone = (block.lines, length);
             if cost > over {
                 // The newer part of it stays.
-                let mut lines = 0;
-                let mut ends = block.view(self.stream).lines().map(|(_, end)| end);
-                gone = (0, 0);
-                for end in &mut ends {
-                    lines += 1;
-                    gone = (lines, end);
-                    if cost_of(end, lines) >= over {
-                        break;
-                    }
-                }
+                gone = block.view(self.stream).first_lines(over, LINE_COST);
             }
             let (lines, bytes) = gone;
             let gap = Gap::of(block.first, block.first + lines - 1, lines, bytes, block.at);

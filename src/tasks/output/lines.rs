@@ -9,6 +9,9 @@ use chrono::{DateTime, Utc};
 
 use crate::tasks::outcome::{LogLine, LogStream};
 
+/// How many bytes are passed over at once when lines are counted.
+const STRIDE: usize = 4 * 1024;
+
 /// Whole lines of one stream, read at the same moment.
 #[derive(Clone, Copy, Debug)]
 pub struct LogBlock<'a> {
@@ -46,6 +49,60 @@ impl<'a> LogBlock<'a> {
         })
     }
 
+    /// How many lines it has: one fast pass over its bytes where no line is too long.
+    #[must_use]
+    pub fn count(&self) -> i64 {
+        let count = if self.has_long_line() {
+            self.lines().count()
+        } else {
+            let is_open = self.bytes.last().is_some_and(|byte| *byte != b'\n');
+            newlines(self.bytes) + usize::from(is_open)
+        };
+        i64::try_from(count).unwrap_or(i64::MAX)
+    }
+
+    /// Its first lines that together cost `cost` or more, each its bytes and `line_cost`: how many
+    /// lines and bytes. All of it when it costs less.
+    #[must_use]
+    pub fn first_lines(&self, cost: usize, line_cost: usize) -> (i64, usize) {
+        let mut start = 0;
+        let mut count = 0;
+        if !self.has_long_line() {
+            let mut counted = 0;
+            for (index, stride) in self.bytes.chunks(STRIDE).enumerate() {
+                let end = index * STRIDE + stride.len();
+                counted += newlines(stride);
+                if end.saturating_add(counted.saturating_mul(line_cost)) >= cost {
+                    break;
+                }
+                if let Some(last) = stride.iter().rposition(|byte| *byte == b'\n') {
+                    (start, count) = (index * STRIDE + last + 1, counted);
+                }
+            }
+        }
+        let rest = LogBlock { bytes: self.bytes.get(start..).unwrap_or_default(), ..*self };
+        let mut end = start;
+        for (_, taken) in rest.lines() {
+            (end, count) = (start + taken, count + 1);
+            if end.saturating_add(count.saturating_mul(line_cost)) >= cost {
+                break;
+            }
+        }
+        (i64::try_from(count).unwrap_or(i64::MAX), end)
+    }
+
+    fn has_long_line(&self) -> bool {
+        let mut place = 0;
+        while self.bytes.len() - place > self.line_limit {
+            let window = self.bytes.get(place..=place + self.line_limit).unwrap_or_default();
+            match window.iter().rposition(|byte| *byte == b'\n') {
+                Some(end) => place += end + 1,
+                None => return true,
+            }
+        }
+        false
+    }
+
     /// The lines as a sink without a way of its own takes them.
     pub fn log_lines(&self) -> impl Iterator<Item = LogLine> + use<'a> {
         let (stream, at) = (self.stream, self.at);
@@ -56,6 +113,12 @@ impl<'a> LogBlock<'a> {
             continues: line.continues,
         })
     }
+}
+
+/// How many ends of lines there are, a register at a time: at most 255 fit into a lane.
+fn newlines(bytes: &[u8]) -> usize {
+    let count = |part: &[u8]| part.iter().map(|byte| u8::from(*byte == b'\n')).sum::<u8>();
+    bytes.chunks(128).map(|part| usize::from(count(part))).sum()
 }
 
 /// A line as the task wrote it.
@@ -178,6 +241,33 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn counting_lines_is_like_looking_at_each(
+            parts in prop::collection::vec((0_usize..40, 0_usize..300), 0..12),
+            is_last in any::<bool>(),
+            limit in prop::sample::select(vec![8_usize, 16, 5_000, usize::MAX]),
+            cost in 0_usize..60_000,
+        ) {
+            let lines = |(length, count): &(usize, usize)| {
+                let line = [vec![b'x'; *length], vec![b'\n']].concat();
+                line.repeat(*count)
+            };
+            let mut bytes: Vec<u8> = parts.iter().flat_map(lines).collect();
+            if is_last {
+                bytes.extend_from_slice(b"the end");
+            }
+            let at = DateTime::UNIX_EPOCH;
+            let stream = LogStream::Stdout;
+            let block = LogBlock { stream, at, bytes: &bytes, line_limit: limit, is_last };
+            prop_assert_eq!(block.count(), i64::try_from(block.lines().count()).unwrap());
+            let ends: Vec<usize> = block.lines().map(|(_, end)| end).collect();
+            let enough = ends.iter().zip(1..).find(|(end, count)| *end + count * 64 >= cost);
+            let all = (ends.last().copied().unwrap_or(0), ends.len());
+            let (end, count) = enough.map_or(all, |(end, count)| (*end, count));
+            let expected = (i64::try_from(count).unwrap(), end);
+            prop_assert_eq!(block.first_lines(cost, 64), expected);
+        }
+
         #[test]
         fn lines_do_not_depend_on_how_the_stream_was_read(
             text in "[a-cä\n\r]{0,200}",

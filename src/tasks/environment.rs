@@ -20,7 +20,7 @@ use super::output::Secrets;
 use super::shell::group::{ControlGroups, GroupParent};
 use super::shell::progress::ProgressFile;
 use super::shell::{self, Listener};
-use super::shim;
+use super::shim::{self, Reserve};
 use crate::clock::Clock;
 use crate::domain::task::{Task, TaskLimits};
 
@@ -135,6 +135,7 @@ pub enum TaskSetupError {
 /// What tasks run with. Shared by all of them; made once at start.
 pub struct TaskEnvironment {
     settings: TaskSettings,
+    shims: Reserve,
     progress_directory: PathBuf,
     output_directory: PathBuf,
     results: Arc<Semaphore>,
@@ -186,8 +187,10 @@ impl TaskEnvironment {
             .conductor
             .clone()
             .map(|settings| ConductorClient::new(settings, outbound.trusting()));
+        let shims = Reserve::new(settings.shim.clone());
         Ok(Self {
             settings,
+            shims,
             progress_directory,
             output_directory,
             results: Arc::new(Semaphore::new(LARGE_RESULTS)),
@@ -280,8 +283,8 @@ impl TaskEnvironment {
         }
     }
 
-    pub(super) fn shim(&self) -> &Path {
-        &self.settings.shim
+    pub(super) const fn shims(&self) -> &Reserve {
+        &self.shims
     }
 
     pub(super) const fn groups(&self) -> Option<&GroupParent> {

@@ -73,10 +73,11 @@ impl ConductorProcess {
             args: command.args,
             cwd: command.cwd,
             env,
+            open_files: environment.open_files(),
             grace_ms: milliseconds(environment.limits().grace),
             ..Spec::default()
         };
-        let (shimmed, pipes) = Shimmed::start(environment.shim(), &spec, None).await?;
+        let (shimmed, pipes) = Shimmed::start(environment.shims(), &spec, None).await?;
         let limits = environment.limits().clone();
         let secrets = environment.secrets(&spec.env);
         let listener = Listener { sink, clock: environment.clock().clone(), limits, secrets };

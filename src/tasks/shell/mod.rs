@@ -111,7 +111,7 @@ pub(super) async fn run(
     };
     let cgroup = group.as_ref().map(TaskGroup::path);
     let spec = Spec { limits, cgroup, ..plan(environment, task, context, lease_end, &progress) };
-    let started = Shimmed::start(environment.shim(), &spec, Some(mark)).await;
+    let started = Shimmed::start(environment.shims(), &spec, Some(mark)).await;
     let (shimmed, pipes) = match started {
         Ok(started) => started,
         Err(error) => return internal("the command's shim could not be started", &error),

@@ -20,6 +20,7 @@ mod exec;
 mod meter;
 mod process;
 pub(crate) mod protocol;
+mod reserve;
 mod stray;
 mod tree;
 mod watch;
@@ -28,21 +29,24 @@ use std::io::{self, Write};
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitCode, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
+use rustix::fs::{Access, access};
 use rustix::process::{
     DumpableBehavior, Pid, Resource, Rlimit, getpid, getrlimit, set_child_subreaper,
     set_dumpable_behavior, setpriority_process, setrlimit, setsid, umask,
 };
+use rustix::thread::disable_transparent_huge_pages;
 use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGQUIT, SIGTERM};
 
 pub use self::exec::{ARGUMENT as EXEC_ARGUMENT, main as exec_main};
 pub(crate) use self::process::{Pipes, Shimmed};
 use self::protocol::{End, Report, Spec, StartFault};
+pub(crate) use self::reserve::Reserve;
 pub use self::stray::adopt_orphans;
 use self::watch::{Control, Watch};
 
@@ -93,7 +97,10 @@ fn run() -> io::Result<()> {
         let soft = maximum.map_or(soft, |most| most.min(soft));
         setrlimit(Resource::Nofile, Rlimit { current: Some(soft), maximum })?;
     }
+    // Tasks are to have what the server does without, and this process too (see `main`).
+    let _refused = disable_transparent_huge_pages(false);
     let started = start(&spec);
+    let _refused = disable_transparent_huge_pages(true);
     // After the start, so that the task does not inherit it: among hundreds of processes that want
     // the processor the one that ends them must get it. Only root may; others do without.
     let _refused = setpriority_process(None, SHIM_PRIORITY);
@@ -148,7 +155,8 @@ fn spawn(spec: &Spec) -> Result<Child, StartFault> {
     if !Path::new(cwd).is_dir() {
         return Err(StartFault::new("invalid_config", format!("`cwd` is not a directory: {cwd}")));
     }
-    Command::new(&spec.program)
+    Command::new(find_program(spec))
+        .arg0(&spec.program)
         .args(&spec.args)
         .current_dir(cwd)
         .env_clear()
@@ -158,6 +166,22 @@ fn spawn(spec: &Spec) -> Result<Child, StartFault> {
         .process_group(0)
         .spawn()
         .map_err(|error| start_fault(&spec.program, &error))
+}
+
+/// The program's file, if it is named without one. Found here, the command is started without a
+/// copy of this process's memory; with a search of its own the library has to make one.
+fn find_program(spec: &Spec) -> PathBuf {
+    let program = Path::new(&spec.program);
+    let path = spec.env.iter().rfind(|(name, _)| name == "PATH").map(|(_, value)| value);
+    let is_program = |file: &PathBuf| {
+        file.is_absolute() && file.is_file() && access(file, Access::EXEC_OK).is_ok()
+    };
+    path.filter(|_| !spec.program.is_empty() && !spec.program.contains('/'))
+        .and_then(|path| {
+            path.split(':').map(|folder| Path::new(folder).join(program)).find(is_program)
+        })
+        // What is not found fails in the library's words.
+        .unwrap_or_else(|| program.to_owned())
 }
 
 /// Why `program` could not be started.

@@ -14,6 +14,7 @@ use tokio::net::unix::pipe;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 
 use super::protocol::{Command, Report, Spec};
+use super::reserve::Reserve;
 use super::stray::{self, LostShim};
 
 /// A started shim whose task runs, and the pipes of the task.
@@ -43,29 +44,28 @@ struct Reaper {
     mark: Option<String>,
 }
 
-struct Started {
-    child: Child,
-    ticket: u64,
+/// A shim that waits for what it is to run. Dropping it ends it.
+pub(super) struct Started {
+    reaper: Reaper,
     socket: StdUnixStream,
     stdout: OwnedFd,
     stderr: OwnedFd,
 }
 
 impl Shimmed {
-    /// Starts `shim` (the program's own binary) on `spec`. The processes of the task can later be
-    /// known by `mark`, an entry of their environment.
+    /// Has one of `shims` run `spec`. The processes of the task can later be known by `mark`, an
+    /// entry of their environment.
     ///
     /// # Errors
     /// When the machine gives no process, pipe or socket.
     pub(crate) async fn start(
-        shim: &Path,
+        shims: &Reserve,
         spec: &Spec,
         mark: Option<String>,
     ) -> io::Result<(Self, Pipes)> {
-        let path = shim.to_owned();
-        // Starting a process takes up to a millisecond: too long for a thread that others share.
-        let started = tokio::task::spawn_blocking(move || start_shim(&path)).await??;
-        let reaper = Reaper { child: Some(started.child), ticket: started.ticket, mark };
+        let started = shims.take().await?;
+        let mut reaper = started.reaper;
+        reaper.mark = mark;
         started.socket.set_nonblocking(true)?;
         let (reader, writer) = UnixStream::from_std(started.socket)?.into_split();
         let link = Link { reader: BufReader::new(reader), writer };
@@ -167,22 +167,32 @@ impl Reaper {
     }
 }
 
-fn start_shim(path: &Path) -> io::Result<Started> {
-    let (socket, theirs) = StdUnixStream::pair()?;
-    let _filed = stray::STARTING.read();
-    let mut child = StdCommand::new(path)
-        .arg0("carillon")
-        .arg(super::ARGUMENT)
-        .env_clear()
-        .stdin(OwnedFd::from(theirs))
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()?;
-    let ticket = stray::file_shim(i32::try_from(child.id()).unwrap_or_default());
-    match (child.stdout.take(), child.stderr.take()) {
-        (Some(stdout), Some(stderr)) => {
-            Ok(Started { child, ticket, socket, stdout: stdout.into(), stderr: stderr.into() })
+impl Started {
+    /// Starts the program at `path` as a shim.
+    pub(super) fn start(path: &Path) -> io::Result<Self> {
+        let (socket, theirs) = StdUnixStream::pair()?;
+        let _filed = stray::STARTING.read();
+        let mut child = StdCommand::new(path)
+            .arg0("carillon")
+            .arg(super::ARGUMENT)
+            .env_clear()
+            .stdin(OwnedFd::from(theirs))
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()?;
+        let ticket = stray::file_shim(i32::try_from(child.id()).unwrap_or_default());
+        let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
+        let reaper = Reaper { child: Some(child), ticket, mark: None };
+        match (stdout, stderr) {
+            (Some(stdout), Some(stderr)) => {
+                Ok(Self { reaper, socket, stdout: stdout.into(), stderr: stderr.into() })
+            }
+            _ => Err(io::Error::other("the shim has no pipes")),
         }
-        _ => Err(io::Error::other("the shim has no pipes")),
+    }
+
+    /// Whether its process has not ended.
+    pub(super) fn lives(&mut self) -> bool {
+        self.reaper.child.as_mut().is_some_and(|child| matches!(child.try_wait(), Ok(None)))
     }
 }

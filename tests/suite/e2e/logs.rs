@@ -92,7 +92,7 @@ fn floods_are_cut_visibly_and_cost_no_memory(backend: Backend) {
         server.get(list)["total"] == 0
     });
     let grown = most.saturating_sub(before);
-    assert!(grown < 96 * 1024 * 1024, "{TASKS} floods cost {grown} bytes");
+    assert!(grown < 64 * 1024 * 1024, "{TASKS} floods cost {grown} bytes");
     for id in ids {
         let execution = server.get(&format!("/api/execution/executions/{id}"));
         assert_eq!(execution["status"], "completed");

@@ -280,6 +280,38 @@ async fn a_storm_of_forks_that_kills_its_shim_is_ended() {
     assert_eq!((living(&sleep), zombies()), (vec![], vec![]));
 }
 
+/// The shims below this process.
+fn shims() -> Vec<String> {
+    let threads = std::fs::read_dir("/proc/self/task").unwrap().flatten();
+    let children = threads.flat_map(|thread| {
+        let list = std::fs::read_to_string(thread.path().join("children")).unwrap_or_default();
+        list.split_ascii_whitespace().map(str::to_owned).collect::<Vec<_>>()
+    });
+    let is_shim = |child: &String| {
+        let line = std::fs::read_to_string(format!("/proc/{child}/cmdline"));
+        line.is_ok_and(|line| line.contains("task-shim"))
+    };
+    children.filter(is_shim).collect()
+}
+
+#[actix_rt::test]
+async fn a_shim_that_was_killed_while_it_waited_is_passed_over() {
+    let bench = Bench::new();
+    assert_eq!(shims(), Vec::<String>::new(), "none before the first task");
+    let config = || json!({"command": "true", "args": []});
+    assert_eq!(kind(&bench.run("shell_command", config()).await), "completed");
+    until("shims wait", || shims().len() == 2).await;
+    let kill = std::process::Command::new("kill").arg("-9").args(shims()).status().unwrap();
+    assert!(kill.success());
+    until("they are dead", || shims().is_empty()).await;
+    for _ in 0..3 {
+        assert_eq!(kind(&bench.run("shell_command", config()).await), "completed");
+    }
+    until("others wait", || shims().len() == 2).await;
+    drop(bench);
+    until("they ended with whom they waited for", || shims().is_empty()).await;
+}
+
 #[actix_rt::test]
 async fn a_dropped_run_leaves_nothing_alive() {
     let bench = Bench::new();

@@ -15,7 +15,7 @@ use parking_lot::Mutex;
 
 use super::process::Started;
 
-/// How many shims wait. Each costs about 2 MiB.
+/// How many shims wait. Each costs the pages that the loader wrote to, about 2 MiB.
 const SIZE: usize = 2;
 
 /// The shims that wait, and the way to more. Clones share them.

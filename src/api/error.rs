@@ -189,6 +189,14 @@ impl From<StoreError> for ApiError {
                 tracing::warn!(error = %cause, "the database is not available");
                 Self::unavailable("database_unavailable", "the database is not available just now")
             }
+            StoreError::Unwritable(cause) => {
+                tracing::warn!(error = %cause, "a request could not be stored");
+                let detail = format!(
+                    "nothing can be stored just now ({cause}); make room where the data directory \
+                     lies, no restart is needed; what is stored can be read"
+                );
+                Self::unavailable("storage_unwritable", detail)
+            }
             StoreError::Internal(cause) => Self::internal(cause),
         }
     }

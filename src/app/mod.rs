@@ -16,6 +16,7 @@ use std::net::TcpListener;
 use std::sync::Arc;
 use std::time::Duration;
 
+use rustix::process::Signal;
 use serde_json::json;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -232,6 +233,8 @@ struct StopSignal {
 impl StopSignal {
     fn install() -> Result<Self, ServeError> {
         let setup = |error: std::io::Error| ServeError::Setup(format!("signals: {error}"));
+        // A limit on file sizes is an error of the write that meets it, not the end of the server.
+        drop(signal(SignalKind::from_raw(Signal::XFSZ.as_raw())).map_err(setup)?);
         Ok(Self {
             terminate: signal(SignalKind::terminate()).map_err(setup)?,
             interrupt: signal(SignalKind::interrupt()).map_err(setup)?,

@@ -312,11 +312,13 @@ impl Handles for System {
     }
 
     fn health(&self) -> Vec<(String, HealthState)> {
-        let database = if self.parts.store_health.is_up() {
-            ok()
-        } else {
-            let detail = Some("the database does not answer".to_owned());
-            HealthState { status: HealthStatus::Down, detail }
+        let database = match self.parts.store.unwritable() {
+            _ if !self.parts.store_health.is_up() => {
+                let detail = Some("the database does not answer".to_owned());
+                HealthState { status: HealthStatus::Down, detail }
+            }
+            Some(reason) => degraded(format!("nothing can be stored: {reason}")),
+            None => ok(),
         };
         let mut parts = vec![
             ("database".to_owned(), database),

@@ -41,9 +41,25 @@ pub enum StoreError {
     /// The database cannot be reached or is too busy; try again.
     #[error("the database is not available: {0}")]
     Unavailable(String),
+    /// Reading works, but nothing can be written: the disk is full, or refuses. Passes by itself
+    /// once there is room. Only of a SQLite file, which this process has for itself.
+    #[error("nothing can be stored: {0}")]
+    Unwritable(String),
     /// A bug or a broken database; the message is for the log, never for a client.
     #[error("the database refused an operation: {0}")]
     Internal(String),
+}
+
+impl StoreError {
+    /// The same error for one more caller of what failed for several at once.
+    #[must_use]
+    pub fn repeated(&self) -> Self {
+        match self {
+            Self::Unavailable(text) => Self::Unavailable(text.clone()),
+            Self::Unwritable(text) => Self::Unwritable(text.clone()),
+            other => Self::Internal(other.to_string()),
+        }
+    }
 }
 
 /// What store operations give back.

@@ -186,6 +186,12 @@ impl Store {
         &self.inner.shared.faults
     }
 
+    /// Why nothing can be written, while that is so; reading works then.
+    #[must_use]
+    pub fn unwritable(&self) -> Option<String> {
+        self.inner.shared.unwritable.lock().clone()
+    }
+
     /// Waits for what is queued, ends the threads and releases the file. Operations asked for later
     /// are `Unavailable`.
     pub async fn close(&self) {

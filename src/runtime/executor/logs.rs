@@ -146,7 +146,7 @@ impl Batch {
         while tries < TRIES {
             match store.log_roll(self.rows.clone(), self.trims.clone()).await {
                 Ok(()) => return,
-                Err(StoreError::Unavailable(reason)) => {
+                Err(StoreError::Unavailable(reason) | StoreError::Unwritable(reason)) => {
                     tracing::warn!(reason, "log lines wait for the store");
                 }
                 Err(error) => {

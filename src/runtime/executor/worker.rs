@@ -112,7 +112,7 @@ async fn write(launcher: &Launcher, mut finish: Finish, owner: Uuid) {
                 tracing::warn!(execution.id = id, "the lease was lost, the result is dropped");
                 return;
             }
-            Err(StoreError::Unavailable(reason)) => {
+            Err(StoreError::Unavailable(reason) | StoreError::Unwritable(reason)) => {
                 tracing::warn!(
                     execution.id = id,
                     reason,
@@ -142,8 +142,8 @@ async fn submit(launcher: &Launcher, finish: Finish) -> StoreResult<FinishResult
             let count = batch.len();
             match inner.store.execution_finish(batch.clone()).await {
                 Ok(results) => results.into_iter().map(Ok).collect(),
-                Err(StoreError::Unavailable(reason)) => {
-                    (0..count).map(|_| Err(StoreError::Unavailable(reason.clone()))).collect()
+                Err(error @ (StoreError::Unavailable(_) | StoreError::Unwritable(_))) => {
+                    (0..count).map(|_| Err(error.repeated())).collect()
                 }
                 // One bad row must not hold the others back: each goes alone.
                 Err(_) if count > 1 => {

@@ -43,6 +43,7 @@ impl Actor for Nodes {
             launcher: self.launcher.clone(),
             store: self.store.clone(),
             vitals: self.vitals.clone(),
+            is_held: false,
         };
         ctx.spawn(beat.run().into_actor(self));
     }
@@ -52,12 +53,14 @@ struct Beat {
     launcher: Launcher,
     store: Store,
     vitals: Vitals,
+    /// The last beat could not be written, but the lease holds all the same.
+    is_held: bool,
 }
 
 impl Beat {
-    async fn run(self) {
+    async fn run(mut self) {
         loop {
-            let lease = self.launcher.lease();
+            let lease = self.launcher.lease().clone();
             let wait = match self.beat().await {
                 Ok(()) => {
                     self.vitals.ready();
@@ -77,15 +80,29 @@ impl Beat {
         }
     }
 
-    async fn beat(&self) -> Result<(), StoreError> {
-        let lease = self.launcher.lease();
+    /// One beat. A file that takes nothing (its disk is full) is this process's alone: nobody could
+    /// take anything over, so the tasks go on, and the lease is entered anew when there is room.
+    async fn beat(&mut self) -> Result<(), StoreError> {
         let sent = Instant::now();
-        if lease.fence_at().is_none() {
+        let answer = self.confirm(sent).await;
+        let lease = self.launcher.lease().clone();
+        if matches!(answer, Err(StoreError::Unwritable(_))) && lease.holds() {
+            lease.confirm(sent);
+            self.launcher.prolong();
+            self.is_held = true;
+        }
+        answer
+    }
+
+    async fn confirm(&mut self, sent: Instant) -> Result<(), StoreError> {
+        let lease = self.launcher.lease().clone();
+        if self.is_held || lease.fence_at().is_none() {
             self.store.node_register(lease.claimant(), lease.length()).await?;
         } else if !self.store.node_beat(lease.claimant().boot_id, lease.length()).await? {
             self.fence("the lease was taken away").await;
             return Ok(());
         }
+        self.is_held = false;
         let first = lease.fence_at().is_none();
         lease.confirm(sent);
         self.launcher.prolong();

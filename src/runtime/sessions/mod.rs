@@ -69,7 +69,9 @@ async fn write_rows(live: &LiveState, rows: &dyn SessionRows) -> StoreResult<()>
         let mut unavailable = None;
         for (id, write, outcome) in outcomes {
             match outcome {
-                Err(error @ StoreError::Unavailable(_)) => unavailable = Some(error),
+                Err(error @ (StoreError::Unavailable(_) | StoreError::Unwritable(_))) => {
+                    unavailable = Some(error);
+                }
                 outcome => {
                     // A row that the store refuses would be refused again; the sweep mends it.
                     if let Err(error) = outcome {

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::thread::{Builder, JoinHandle};
 
 use diesel::QueryableByName;
-use diesel::sql_types::Integer;
+use diesel::sql_types::{BigInt, Integer};
 use diesel_async::{RunQueryDsl, SimpleAsyncConnection};
 use futures_util::FutureExt;
 use tokio::sync::{mpsc, oneshot};
@@ -126,6 +126,12 @@ struct FoldRow {
     busy: i32,
 }
 
+#[derive(QueryableByName)]
+struct ChangesRow {
+    #[diesel(sql_type = BigInt)]
+    changes: i64,
+}
+
 struct Writer {
     tx: Tx,
     shared: Arc<Shared>,
@@ -153,13 +159,41 @@ impl Writer {
         }
     }
 
+    /// Rows changed over this connection so far.
+    fn changes(&mut self) -> Option<i64> {
+        let row = diesel::sql_query("SELECT total_changes() AS changes")
+            .get_result::<ChangesRow>(self.tx.conn())
+            .now_or_never()?;
+        row.ok().map(|row| row.changes)
+    }
+
+    /// Notes whether the disk takes what is written. Only a commit that changed something shows
+    /// that it does again; `before` counts the changes before the group if it did not take any.
+    fn note_disk(&mut self, spoilt: Option<&StoreError>, before: Option<i64>) {
+        match spoilt {
+            Some(StoreError::Unwritable(reason)) => {
+                if self.shared.unwritable.lock().replace(reason.clone()).is_none() {
+                    tracing::error!(reason, "nothing can be stored; work waits, reading goes on");
+                }
+            }
+            None if before.is_some() && self.changes() > before => {
+                *self.shared.unwritable.lock() = None;
+                tracing::info!("the disk takes what is written again");
+            }
+            _ => {}
+        }
+    }
+
     fn run_group(&mut self, group: &mut Vec<Box<dyn WriteJob>>) {
+        let was_unwritable = self.shared.unwritable.lock().is_some();
+        let before = if was_unwritable { self.changes() } else { None };
         let spoilt = self.commit_group(group).err().map(|error| {
             if let Err(error) = self.execute("ROLLBACK") {
                 tracing::debug!(?error, "nothing to roll back");
             }
             errors::store_error("commit", error)
         });
+        self.note_disk(spoilt.as_ref(), before);
         let topics = self.tx.effects.topics;
         if spoilt.is_none() {
             self.shared.changes.bump(topics);
@@ -170,7 +204,7 @@ impl Writer {
             {
                 job.spoil(error);
             }
-            job.answer(spoilt.as_ref().map(again));
+            job.answer(spoilt.as_ref().map(StoreError::repeated));
         }
     }
 
@@ -204,13 +238,5 @@ impl Writer {
             None => return Err(OpError::Rule(StoreError::Internal("events waited".into()))),
         }
         self.execute("COMMIT")
-    }
-}
-
-/// The same error for one more caller.
-fn again(error: &StoreError) -> StoreError {
-    match error {
-        StoreError::Unavailable(text) => StoreError::Unavailable(text.clone()),
-        other => StoreError::Internal(other.to_string()),
     }
 }

@@ -3,6 +3,7 @@
 mod actors;
 mod crashes;
 mod definitions;
+mod disk;
 mod logs;
 mod main_job;
 mod nodes;

@@ -4,6 +4,7 @@ mod actors;
 mod crashes;
 mod definitions;
 mod disk;
+mod history;
 mod logs;
 mod main_job;
 mod nodes;

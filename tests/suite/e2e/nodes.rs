@@ -3,14 +3,15 @@
 //! and one when it ends, and a lock a chain that its whole tree holds, so that the kernel itself
 //! says whether two trees of one chain were ever alive at the same time.
 
-use std::collections::{HashMap, HashSet};
-use std::path::PathBuf;
+use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Signal, kill_process};
 use serde_json::{Value, json};
 
+use super::history::{Outside, Ticker, settled};
 use super::server::Server;
+use crate::support::checker::expect_sound;
 use crate::support::postgres::Cluster;
 use crate::support::proxy::{Mood, Proxy};
 
@@ -37,8 +38,8 @@ struct Fleet {
     cluster: Cluster,
     networks: Vec<Proxy>,
     nodes: Vec<Server>,
-    ledger: tempfile::TempDir,
-    schedules: Vec<Value>,
+    outside: Outside,
+    tickers: Vec<Ticker>,
 }
 
 impl Fleet {
@@ -54,48 +55,23 @@ impl Fleet {
             nodes.push(node.with("CARILLON_EXECUTOR__LEASE_MS", &lease).started());
             networks.push(network);
         }
-        let ledger = tempfile::tempdir().unwrap();
-        let mut fleet = Self { cluster, networks, nodes, ledger, schedules: Vec::new() };
-        for number in 0..SCHEDULES {
-            let schedule = fleet.nodes[number % count].post(
-                "/api/scheduler/schedules",
-                &json!({
-                    "name": format!("ticker {number}"), "taskType": "shell_command",
-                    "taskConfig": {"command": fleet.command("sleep 0.2")},
-                    "scheduleType": "interval", "scheduleConfig": {"intervalMs": EVERY_MS},
-                    "overlapPolicy": "allow", "misfirePolicy": "run_all",
-                }),
-            );
-            fleet.schedules.push(schedule["id"].clone());
-        }
-        fleet
-    }
-
-    fn lines(&self) -> PathBuf {
-        self.ledger.path().join("lines")
-    }
-
-    /// A command that keeps the ledger around `work`.
-    fn command(&self, work: &str) -> String {
-        let (lines, locks) = (self.lines(), self.ledger.path());
-        let (lines, locks) = (lines.display(), locks.display());
-        format!(
-            "say() {{ echo \"$1 $CARILLON_EXECUTION_ID $CARILLON_CHAIN_ID $CARILLON_ATTEMPT $$\" \
-             >> {lines}; }}; exec 9>> {locks}/$CARILLON_CHAIN_ID; flock -n 9 || say overlap; \
-             say begin; {work}; say end"
-        )
+        let outside = Outside::new();
+        let task = outside.task("sleep 0.2");
+        let tickers = (0..SCHEDULES)
+            .map(|number| {
+                let name = format!("ticker {number}");
+                Ticker::make(&nodes[number % count], &name, EVERY_MS, &task)
+            })
+            .collect();
+        Self { cluster, networks, nodes, outside, tickers }
     }
 
     /// Starts a run on that node whose first attempt goes on for ever, deaf to TERM, with a daemon.
     fn pin(&mut self, node: usize) -> Value {
         let work = "if test $CARILLON_ATTEMPT = 1; then trap '' TERM; setsid sleep 600 & \
                     sleep 600; sleep 600; fi";
-        let command = self.command(work);
         let server = &mut self.nodes[node];
-        let run = server.post(
-            "/api/execution/executions",
-            &json!({"taskType": "shell_command", "taskConfig": {"command": command}}),
-        );
+        let run = server.post("/api/execution/executions", &self.outside.task(work));
         let path = format!("/api/execution/executions/{}", run["id"]);
         server.until("the run began", |server| server.get(&path)["status"] == "running");
         run
@@ -140,58 +116,19 @@ impl Fleet {
         });
     }
 
-    /// Lets everything settle and compares both ledgers.
+    /// Lets everything settle and has the checker compare what the product says with the ledger
+    /// outside.
     fn check(mut self) {
-        let schedules = std::mem::take(&mut self.schedules);
-        let server = &mut self.nodes[0];
         let cluster = &self.cluster;
         let seen = "SELECT count(*) FROM (SELECT schedule_id FROM task_executions \
                     WHERE schedule_id IS NOT NULL AND attempt = 1 \
                     GROUP BY schedule_id HAVING count(*) > 2) enough";
-        let wanted = schedules.len().to_string();
-        server.until("each schedule fired a few times", |_| cluster.query(seen) == wanted);
-        for id in &schedules {
-            server.post(&format!("/api/scheduler/schedules/{id}/pause"), &Value::Null);
-        }
-        server.until("everything settled", |server| {
-            let retries = "/api/errors/errors?recoveryStatus=retry_scheduled,retrying";
-            let busy = "/api/execution/executions?status=pending,running";
-            server.get(busy)["total"] == 0 && server.get(retries)["total"] == 0
-        });
-        let mut begun: HashMap<String, usize> = HashMap::new();
-        for line in std::fs::read_to_string(self.lines()).unwrap().lines() {
-            let mut words = line.split(' ');
-            let (what, id) = (words.next().unwrap(), words.next().unwrap());
-            assert_ne!(what, "overlap", "two trees of one chain: {line}");
-            if what == "begin" {
-                *begun.entry(id.to_owned()).or_default() += 1;
-            }
-        }
-        assert!(begun.values().all(|count| *count == 1), "an execution began twice: {begun:?}");
-        for id in &schedules {
-            self.is_whole(id, &begun);
-        }
-    }
-
-    /// Each instant of the schedule has one chain, and each chain a completed attempt that began.
-    fn is_whole(&self, schedule: &Value, begun: &HashMap<String, usize>) {
-        let rows = self.cluster.query(&format!(
-            "SELECT (extract(epoch FROM first.scheduled_at) * 1000)::bigint, done.execution_id \
-             FROM task_executions first LEFT JOIN task_executions done \
-             ON done.chain_id = first.chain_id AND done.status = 'completed' \
-             WHERE first.schedule_id = {schedule} AND first.attempt = 1 ORDER BY 1"
-        ));
-        let rows: Vec<(i64, &str)> = rows
-            .lines()
-            .map(|line| line.split_once('|').unwrap())
-            .map(|(at, id)| (at.parse().unwrap(), id))
-            .collect();
-        assert!(rows.len() > 2, "{rows:?}");
-        assert!(
-            rows.windows(2).all(|pair| pair[1].0 - pair[0].0 == EVERY_MS),
-            "holes or doubles: {rows:?}"
-        );
-        assert!(rows.iter().all(|(_, id)| begun.contains_key(*id)), "never completed: {rows:?}");
+        let wanted = self.tickers.len().to_string();
+        self.nodes[0].until("each schedule fired a few times", |_| cluster.query(seen) == wanted);
+        let mut history = settled(&mut self.nodes[0], &self.tickers, &self.outside);
+        // What a node was asked to run to see whether it works keeps no ledger.
+        history.rows.retain(|row| self.outside.judges(&row.command));
+        expect_sound(&history);
     }
 }
 

@@ -204,6 +204,13 @@ pub trait Handles: Send + Sync {
     /// The log filter in force.
     fn log_level(&self) -> String;
 
+    /// Makes an actor panic at the next message of that name; exists only with
+    /// `admin.faultInjection`.
+    ///
+    /// # Errors
+    /// `NotFound` for the actor, `WrongState` for a message that it does not take.
+    fn crash_at_message(&self, path: &str, message: &str) -> Result<Value, ControlError>;
+
     /// Sets the log filter.
     ///
     /// # Errors

@@ -227,7 +227,10 @@ fn degraded(detail: String) -> HealthState {
 fn control_error(error: &supervision::ControlError) -> ControlError {
     match error {
         supervision::ControlError::UnknownPath { path, .. } => ControlError::NotFound(path.clone()),
-        supervision::ControlError::WrongState { .. } => ControlError::WrongState(error.to_string()),
+        supervision::ControlError::WrongState { .. }
+        | supervision::ControlError::UnknownMessage { .. } => {
+            ControlError::WrongState(error.to_string())
+        }
         _ => ControlError::Unavailable(error.to_string()),
     }
 }
@@ -309,6 +312,11 @@ impl Handles for System {
             }
         };
         done.map(|node| report_value(&node)).map_err(|error| control_error(&error))
+    }
+
+    fn crash_at_message(&self, path: &str, message: &str) -> Result<Value, ControlError> {
+        let poisoned = self.tree.crash_at(path, message);
+        poisoned.map(|node| report_value(&node)).map_err(|error| control_error(&error))
     }
 
     fn health(&self) -> Vec<(String, HealthState)> {

@@ -15,10 +15,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use actix::{Actor, Handler, Message};
+use actix::{Actor, Message};
 use thiserror::Error;
 
 use super::mailbox::{Mailbox, MailboxGauge, Refusal, pack, pack_question};
+use super::messages::{Messages, Takes};
 
 /// Why a message was not taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
@@ -68,13 +69,13 @@ impl<A: Actor> Clone for ActorRef<A> {
     }
 }
 
-impl<A: Actor> fmt::Debug for ActorRef<A> {
+impl<A: Messages> fmt::Debug for ActorRef<A> {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.debug_struct("ActorRef").field("waiting", &self.mailbox.depth()).finish()
     }
 }
 
-impl<A: Actor> ActorRef<A> {
+impl<A: Messages> ActorRef<A> {
     /// A reference to an actor that is not started yet. At most `mailbox_capacity` messages wait
     /// for it (at least one).
     #[must_use]
@@ -98,7 +99,7 @@ impl<A: Actor> ActorRef<A> {
     /// `Full` or `Gone`; the message was not taken and is dropped.
     pub fn try_send<M>(&self, message: M) -> Result<(), SendError>
     where
-        A: Handler<M>,
+        A: Takes<M>,
         M: Message + Send + 'static,
         M::Result: Send,
     {
@@ -116,7 +117,7 @@ impl<A: Actor> ActorRef<A> {
     /// effect.
     pub async fn ask<M>(&self, message: M, timeout: Duration) -> Result<M::Result, AskError>
     where
-        A: Handler<M>,
+        A: Takes<M>,
         M: Message + Send + 'static,
         M::Result: Send,
     {

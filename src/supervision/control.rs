@@ -26,6 +26,16 @@ pub enum ControlError {
         /// Why that is in the way.
         reason: &'static str,
     },
+    /// The actor takes no message of this name.
+    #[error("{path} takes no message {name:?}; it takes: {}", known.join(", "))]
+    UnknownMessage {
+        /// The node.
+        path: String,
+        /// What was asked for.
+        name: String,
+        /// What there is.
+        known: Vec<String>,
+    },
     /// The tree is shut down, or was given up.
     #[error("the tree is closed")]
     Closed,

@@ -20,9 +20,10 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context as TaskContext, Poll, Waker};
 
 use actix::dev::{MessageResponse, OneshotSender};
-use actix::{Actor, ActorFuture, AsyncContext, Context, Handler, Message};
+use actix::{Actor, ActorFuture, AsyncContext, Context, Message};
 use parking_lot::Mutex;
 
+use super::messages::{Messages, Takes};
 use super::panics::guard;
 
 /// Messages handed out in one turn before other futures of the thread get theirs.
@@ -31,6 +32,10 @@ const TURN_MAX: usize = 64;
 /// A message of any type on its way to `A`.
 pub(crate) trait Job<A: Actor>: Send {
     fn run(self: Box<Self>, actor: &mut A, context: &mut A::Context);
+    /// The name of the message's type.
+    fn name(&self) -> &'static str;
+    /// Panics where its handler would begin.
+    fn crash(self: Box<Self>);
 }
 
 struct Envelope<M: Message> {
@@ -46,10 +51,22 @@ struct Reply<M: Message> {
 
 impl<A, M> Job<A> for Envelope<M>
 where
-    A: Actor + Handler<M>,
+    A: Actor + Takes<M>,
     M: Message + Send,
     M::Result: Send,
 {
+    fn name(&self) -> &'static str {
+        <A as Takes<M>>::NAME
+    }
+
+    fn crash(self: Box<Self>) {
+        if let Some(reply) = &self.reply {
+            reply.begun.store(true, Ordering::Release);
+        }
+        #[expect(clippy::panic, reason = "a crash on demand")]
+        std::panic::panic_any(format!("injected panic at a message {}", <A as Takes<M>>::NAME));
+    }
+
     fn run(self: Box<Self>, actor: &mut A, context: &mut A::Context) {
         let sender = match self.reply {
             Some(reply) if reply.sender.is_closed() => return,
@@ -66,7 +83,7 @@ where
 /// Packs a message that nobody waits for.
 pub(crate) fn pack<A, M>(message: M) -> Box<dyn Job<A>>
 where
-    A: Actor + Handler<M>,
+    A: Actor + Takes<M>,
     M: Message + Send + 'static,
     M::Result: Send,
 {
@@ -80,7 +97,7 @@ pub(crate) fn pack_question<A, M>(
     begun: Arc<AtomicBool>,
 ) -> Box<dyn Job<A>>
 where
-    A: Actor + Handler<M>,
+    A: Actor + Takes<M>,
     M: Message + Send + 'static,
     M::Result: Send,
 {
@@ -108,6 +125,10 @@ pub(crate) struct Mailbox<A: Actor> {
     capacity: usize,
     handled: AtomicU64,
     rejected: AtomicU64,
+    /// Whether `poison` holds anything: what each message pays for the injection of panics.
+    is_poisoned: AtomicBool,
+    /// The name of the message whose next handling panics.
+    poison: Mutex<Option<&'static str>>,
 }
 
 impl<A: Actor> Mailbox<A> {
@@ -119,6 +140,21 @@ impl<A: Actor> Mailbox<A> {
             capacity: capacity.max(1),
             handled: AtomicU64::new(0),
             rejected: AtomicU64::new(0),
+            is_poisoned: AtomicBool::new(false),
+            poison: Mutex::new(None),
+        }
+    }
+
+    /// Whether the handling of a message of that name is to panic, this once.
+    fn strikes(&self, name: &'static str) -> bool {
+        self.is_poisoned.load(Ordering::Relaxed) && {
+            let mut poison = self.poison.lock();
+            let strikes = *poison == Some(name);
+            if strikes {
+                *poison = None;
+                self.is_poisoned.store(false, Ordering::Relaxed);
+            }
+            strikes
         }
     }
 
@@ -173,9 +209,26 @@ pub(crate) trait MailboxGauge: Send + Sync {
     fn open(&self);
     /// Takes no more and drops what waits: askers are told that the actor is gone.
     fn close(&self);
+    /// The names of the messages that it takes.
+    fn messages(&self) -> &'static [&'static str];
+    /// Lets the next handling of a message of that name panic; false when there is none.
+    fn poison(&self, name: &str) -> bool;
 }
 
-impl<A: Actor> MailboxGauge for Mailbox<A> {
+impl<A: Messages> MailboxGauge for Mailbox<A> {
+    fn messages(&self) -> &'static [&'static str] {
+        A::NAMES
+    }
+
+    fn poison(&self, name: &str) -> bool {
+        let known = A::NAMES.iter().find(|known| **known == name);
+        if known.is_some() {
+            *self.poison.lock() = known.copied();
+            self.is_poisoned.store(true, Ordering::Relaxed);
+        }
+        known.is_some()
+    }
+
     fn depth(&self) -> usize {
         self.queue.lock().jobs.len()
     }
@@ -238,7 +291,11 @@ impl<A: Actor<Context = Context<A>>> ActorFuture<A> for Pump<A> {
             match self.mailbox.take(self.generation, task.waker()) {
                 Ok(Some(job)) => {
                     self.mailbox.handled.fetch_add(1, Ordering::Relaxed);
-                    job.run(actor, context);
+                    if self.mailbox.strikes(job.name()) {
+                        job.crash();
+                    } else {
+                        job.run(actor, context);
+                    }
                 }
                 Ok(None) => return Poll::Pending,
                 Err(()) => return Poll::Ready(()),

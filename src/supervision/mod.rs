@@ -22,6 +22,7 @@
 //!   must outlive a crash of the actor runs in tasks of its own.
 //! - `stopped` is called after an orderly stop, and may not be after a crash: do nothing durable
 //!   there. A panic while another unwinds ends the process.
+//! - List its messages with [`actor_messages!`](crate::actor_messages); no other can be sent to it.
 //! - Hand out the [`ActorRef`], never `ctx.address()`: that address dies with this life. actix's
 //!   own `notify` and timers work as always.
 //!
@@ -46,6 +47,7 @@ mod actor_ref;
 mod control;
 mod groups;
 mod mailbox;
+mod messages;
 mod node;
 mod panics;
 mod plan;
@@ -58,6 +60,7 @@ mod vitals;
 
 pub use actor_ref::{ActorRef, AskError, SendError};
 pub use control::ControlError;
+pub use messages::{Messages, Takes};
 pub use node::WallClock;
 pub use panics::install_panic_hook;
 pub use report::{Crash, CrashKind, CrashMode, Intensity, NodeKind, NodeReport, NodeState, Notice};

@@ -285,6 +285,10 @@ impl Node {
             mailbox_depth: self.gauge.as_ref().map_or(0, |gauge| gauge.depth()),
             last_beat_ms: pulse.filter(|_| runs).map(|pulse| millis(pulse.beat_age())),
             mailbox_capacity: self.gauge.as_ref().map(|gauge| gauge.capacity()),
+            messages: self
+                .gauge
+                .as_ref()
+                .map(|gauge| gauge.messages().iter().map(|name| (*name).to_owned()).collect()),
             handled: self.gauge.as_ref().map(|gauge| gauge.handled()),
             rejected: self.gauge.as_ref().map(|gauge| gauge.rejected()),
             group: self.group.as_ref().map(ToString::to_string),

@@ -114,6 +114,9 @@ pub struct NodeReport {
     /// How many messages may wait; workers only.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub mailbox_capacity: Option<usize>,
+    /// Names of the messages that it takes; workers only.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub messages: Option<Vec<String>>,
     /// Messages handled over all lives; workers only.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub handled: Option<u64>,

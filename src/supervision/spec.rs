@@ -15,6 +15,7 @@ use actix::{Actor, Context};
 
 use super::actor_ref::ActorRef;
 use super::mailbox::MailboxGauge;
+use super::messages::Messages;
 use super::runner::{Launch, Worker};
 use super::vitals::Vitals;
 
@@ -192,7 +193,7 @@ impl ChildSpec {
     /// them. The factory runs on the thread of the child's group; a panic in it is a failed start.
     pub fn worker<A, F>(name: &str, actor_ref: &ActorRef<A>, factory: F) -> Self
     where
-        A: Actor<Context = Context<A>>,
+        A: Messages + Actor<Context = Context<A>>,
         F: Fn(Vitals) -> A + Send + Sync + 'static,
     {
         let worker = Arc::new(Worker::new(actor_ref.mailbox(), Arc::new(factory)));

@@ -206,6 +206,20 @@ impl Tree {
         Ok(self.spot(path)?.node.report(true))
     }
 
+    /// Makes an actor panic where it begins to handle the next message of that name.
+    ///
+    /// # Errors
+    /// An unknown path, or a message that the actor does not take.
+    pub fn crash_at(&self, path: &str, message: &str) -> Result<NodeReport, ControlError> {
+        let node = &self.spot(path)?.node;
+        if node.gauge.as_ref().is_some_and(|gauge| gauge.poison(message)) {
+            return Ok(node.report(true));
+        }
+        let report = node.report(false);
+        let (path, name) = (path.to_owned(), message.to_owned());
+        Err(ControlError::UnknownMessage { path, name, known: report.messages.unwrap_or_default() })
+    }
+
     /// Resolves when the root is over its restart limit; never when the tree is shut down before.
     pub async fn gave_up(&self) {
         let mut gave_up = self.inner.board.gave_up.subscribe();

@@ -47,7 +47,8 @@ pub(crate) async fn crash(call: Call) -> Answer {
     }
     call.no_query()?;
     let body = call.json()?;
-    let mut fields = Fields::of(&body, &["mode"], &[])?;
+    let mut fields = Fields::of(&body, &["mode", "message"], &[])?;
+    let message = fields.text("message", 100);
     let mode = match fields.needed_text("mode", 20).as_deref() {
         Some("panic") => Some(CrashMode::Panic),
         Some("hang") => Some(CrashMode::Hang),
@@ -58,6 +59,13 @@ pub(crate) async fn crash(call: Call) -> Answer {
         }
         None => None,
     };
-    let command = ActorCommand::Crash(fields.finish_with(mode)?);
+    if message.is_some() && mode.is_some_and(|mode| mode != CrashMode::Panic) {
+        fields.fault("message", "invalid_value", "`message` goes with the mode panic alone");
+    }
+    let mode = fields.finish_with(mode)?;
+    if let Some(message) = message {
+        return accepted(&call.state.handles().crash_at_message(call.param("path"), &message)?);
+    }
+    let command = ActorCommand::Crash(mode);
     accepted(&call.state.handles().actor_command(call.param("path"), command).await?)
 }

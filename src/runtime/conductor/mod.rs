@@ -91,6 +91,8 @@ impl Conductor {
     }
 }
 
+crate::actor_messages!(Conductor:);
+
 impl Actor for Conductor {
     type Context = Context<Self>;
 

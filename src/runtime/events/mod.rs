@@ -17,7 +17,7 @@ mod transient;
 use std::sync::Arc;
 use std::time::Duration;
 
-use actix::{Actor, ActorFutureExt, AsyncContext, Context, Handler, WrapFuture};
+use actix::{Actor, ActorFutureExt, AsyncContext, Context, WrapFuture};
 
 pub use feed::Feed;
 pub(crate) use frame::event_text;
@@ -29,7 +29,6 @@ pub use transient::{
 };
 
 use crate::clock::Clock;
-use crate::runtime::wake::{Wake, Waker};
 use crate::store::StoreResult;
 use crate::telemetry::names;
 
@@ -62,7 +61,6 @@ pub struct EventHub {
     clock: Clock,
     settings: HubSettings,
     on_pass: OnPass,
-    waker: Waker,
 }
 
 impl std::fmt::Debug for EventHub {
@@ -75,7 +73,7 @@ impl EventHub {
     /// A hub that fills `feed`.
     #[must_use]
     pub fn new(feed: Arc<Feed>, clock: Clock, settings: HubSettings, on_pass: OnPass) -> Self {
-        Self { feed, clock, settings, on_pass, waker: Waker::default() }
+        Self { feed, clock, settings, on_pass }
     }
 
     /// One look at the log: everything that follows, in batches.
@@ -111,7 +109,7 @@ impl Actor for EventHub {
 
     fn started(&mut self, context: &mut Self::Context) {
         let (feed, clock, settings) = (Arc::clone(&self.feed), self.clock.clone(), self.settings);
-        let (on_pass, waker) = (Arc::clone(&self.on_pass), self.waker.clone());
+        let on_pass = Arc::clone(&self.on_pass);
         let tail = async move {
             let mut changes = feed.source().changes();
             loop {
@@ -126,7 +124,6 @@ impl Actor for EventHub {
                 }
                 tokio::select! {
                     Ok(()) = changes.changed() => {}
-                    () = waker.woken() => {}
                     () = tokio::time::sleep(settings.interval) => {}
                 }
             }
@@ -135,10 +132,4 @@ impl Actor for EventHub {
     }
 }
 
-impl Handler<Wake> for EventHub {
-    type Result = ();
-
-    fn handle(&mut self, _: Wake, _: &mut Self::Context) {
-        self.waker.wake();
-    }
-}
+crate::actor_messages!(EventHub:);

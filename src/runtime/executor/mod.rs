@@ -81,6 +81,8 @@ impl Handler<Wake> for Executor {
     }
 }
 
+crate::actor_messages!(Executor: Wake);
+
 struct Work {
     launcher: Launcher,
     store: Store,

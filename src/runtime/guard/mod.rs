@@ -103,3 +103,5 @@ impl Actor for StoreGuard {
         ctx.spawn(watch.into_actor(self));
     }
 }
+
+crate::actor_messages!(StoreGuard:);

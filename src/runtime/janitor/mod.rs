@@ -4,9 +4,8 @@
 
 use std::time::Duration;
 
-use actix::{Actor, AsyncContext, Context, Handler, WrapFuture};
+use actix::{Actor, AsyncContext, Context, WrapFuture};
 
-use crate::runtime::wake::{Wake, Waker};
 use crate::store::{Retention, Store};
 use crate::supervision::Vitals;
 
@@ -18,7 +17,6 @@ pub struct Janitor {
     store: Store,
     retention: Retention,
     every: Duration,
-    waker: Waker,
     vitals: Vitals,
 }
 
@@ -26,7 +24,7 @@ impl Janitor {
     /// A janitor that sweeps `every` so often.
     #[must_use]
     pub fn new(store: Store, retention: Retention, every: Duration, vitals: Vitals) -> Self {
-        Self { store, retention, every, waker: Waker::default(), vitals }
+        Self { store, retention, every, vitals }
     }
 }
 
@@ -36,14 +34,10 @@ impl Actor for Janitor {
     fn started(&mut self, ctx: &mut Self::Context) {
         // Nobody depends on a swept store.
         self.vitals.ready();
-        let (store, retention, every, waker) =
-            (self.store.clone(), self.retention.clone(), self.every, self.waker.clone());
+        let (store, retention, every) = (self.store.clone(), self.retention.clone(), self.every);
         let sweep = async move {
             loop {
-                tokio::select! {
-                    () = tokio::time::sleep(every) => {}
-                    () = waker.woken() => {}
-                }
+                tokio::time::sleep(every).await;
                 loop {
                     match store.retention_sweep(retention.clone()).await {
                         Ok(true) => tokio::time::sleep(BETWEEN_BATCHES).await,
@@ -60,10 +54,4 @@ impl Actor for Janitor {
     }
 }
 
-impl Handler<Wake> for Janitor {
-    type Result = ();
-
-    fn handle(&mut self, _: Wake, _: &mut Self::Context) {
-        self.waker.wake();
-    }
-}
+crate::actor_messages!(Janitor:);

@@ -49,6 +49,8 @@ impl Actor for Nodes {
     }
 }
 
+crate::actor_messages!(Nodes:);
+
 struct Beat {
     launcher: Launcher,
     store: Store,

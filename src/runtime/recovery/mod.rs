@@ -76,6 +76,8 @@ impl Handler<Wake> for Recovery {
     }
 }
 
+crate::actor_messages!(Recovery: Wake);
+
 struct Work {
     parts: RecoveryParts,
     waker: Waker,

@@ -102,6 +102,8 @@ impl Handler<Wake> for Scheduler {
     }
 }
 
+crate::actor_messages!(Scheduler: Wake);
+
 struct Work {
     parts: SchedulerParts,
     waker: Waker,

@@ -110,6 +110,8 @@ impl Rate {
     }
 }
 
+crate::actor_messages!(SessionRegistry:);
+
 impl Actor for SessionRegistry {
     type Context = Context<Self>;
 

@@ -62,6 +62,9 @@ impl Handles for Pretended {
         self.commands.lock().push((path.to_owned(), command));
         Ok(report)
     }
+    fn crash_at_message(&self, path: &str, _: &str) -> Result<Value, ControlError> {
+        Err(ControlError::NotFound(path.to_owned()))
+    }
     fn health(&self) -> Vec<(String, HealthState)> {
         let state = HealthState { status: HealthStatus::Ok, detail: None };
         vec![("scheduler".to_owned(), state)]

@@ -97,6 +97,8 @@ async fn a_start_that_does_not_become_ready_in_time_is_a_failed_start() {
 /// Becomes ready in its second life only.
 struct Slow(carillon::supervision::Vitals);
 
+carillon::actor_messages!(Slow:);
+
 impl actix::Actor for Slow {
     type Context = actix::Context<Self>;
     fn started(&mut self, _: &mut Self::Context) {
@@ -240,5 +242,24 @@ async fn a_crashed_actor_is_back_within_a_second() {
         tree.restart("a").await.unwrap();
     }
     assert!(quickest < std::time::Duration::from_secs(1), "{quickest:?}");
+    tree.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_panic_is_injected_at_the_next_message_of_a_type_and_answered_as_a_crash() {
+    let lab = Lab::default();
+    let (actor, spec) = lab.probe("a");
+    let tree = grow(Strategy::OneForOne, vec![spec]).await;
+    let listed = tree.find("a").unwrap().messages.unwrap();
+    assert!(listed.contains(&"Ping".to_owned()) && listed.len() == 10, "{listed:?}");
+    assert!(tree.crash_at("a", "Nonsense").is_err() && tree.crash_at("nobody", "Ping").is_err());
+    tree.crash_at("a", "Ping").unwrap();
+    // Another message passes.
+    assert!(actor.ask(Protect, PATIENCE).await.is_ok());
+    assert_eq!(actor.ask(Ping, PATIENCE).await, Err(AskError::Crashed));
+    // Once, and what was sent meanwhile is answered by the next life.
+    assert_eq!(actor.ask(Ping, PATIENCE).await, Ok((2, 1)));
+    let crash = tree.find("a").unwrap().last_crash.unwrap();
+    assert_eq!(crash.reason, "injected panic at a message Ping");
     tree.shutdown().await;
 }

@@ -62,6 +62,8 @@ async fn dropping_the_last_handle_aborts_the_tree() {
 /// Ready when told, which is also when its successor may start.
 struct Gate(carillon::supervision::Vitals, Arc<tokio::sync::Notify>);
 
+carillon::actor_messages!(Gate:);
+
 impl actix::Actor for Gate {
     type Context = actix::Context<Self>;
     fn started(&mut self, context: &mut Self::Context) {
@@ -124,6 +126,8 @@ async fn a_child_that_does_not_stop_is_aborted_at_its_deadline() {
 }
 
 struct Stubborn(carillon::supervision::Vitals, Arc<AtomicUsize>);
+
+carillon::actor_messages!(Stubborn:);
 
 impl actix::Actor for Stubborn {
     type Context = actix::Context<Self>;

@@ -142,6 +142,10 @@ impl Handler<Protect> for Probe {
     }
 }
 
+carillon::actor_messages!(
+    Probe: Ping, Boom, LateBoom, SpawnedBoom, AsyncBoom, Block, WaitForever, Fail, Quit, Protect
+);
+
 /// A diary, and the references of the probes that write it.
 #[derive(Default)]
 pub(crate) struct Lab {

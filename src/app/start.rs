@@ -75,7 +75,7 @@ pub(super) async fn open_store(settings: &Settings, clock: &Clock) -> Result<Sto
     let mut wait = OPEN_RETRY;
     loop {
         match Store::open(build::store_options(settings), clock.clone()).await {
-            Ok(store) => return Ok(store),
+            Ok(store) => return arm(store, settings),
             Err(StoreError::Unavailable(reason)) => {
                 tracing::warn!(reason, "the database is not there yet; waiting");
                 tokio::time::sleep(wait).await;
@@ -84,6 +84,19 @@ pub(super) async fn open_store(settings: &Settings, clock: &Clock) -> Result<Sto
             Err(error) => return Err(ServeError::Store(error)),
         }
     }
+}
+
+/// Plans the crash that the settings ask for.
+fn arm(store: Store, settings: &Settings) -> Result<Store, ServeError> {
+    let text = &settings.admin.kill_at;
+    if !text.is_empty() {
+        tracing::warn!(at = text, "this process will kill itself at that commit");
+        store
+            .faults()
+            .kill_at(text)
+            .map_err(|error| ServeError::Setup(format!("admin.kill_at: {error}")))?;
+    }
+    Ok(store)
 }
 
 /// Makes the first admin key when there is none.

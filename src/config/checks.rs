@@ -94,6 +94,7 @@ pub(super) fn find_broken_rule(settings: &Settings) -> Option<Complaint> {
         .or_else(|| database(settings))
         .or_else(|| partners(settings))
         .or_else(|| sessions(settings))
+        .or_else(|| faults(settings))
         .or_else(|| Some(("log.level", parse_log_level(&settings.log.level).err()?)))
 }
 
@@ -182,6 +183,12 @@ fn is_network(text: &str) -> bool {
         (Ok(IpAddr::V6(_)), Ok(length)) => length <= 128,
         _ => false,
     }
+}
+
+fn faults(settings: &Settings) -> Option<Complaint> {
+    let admin = &settings.admin;
+    let message = "works with admin.fault_injection = true alone; leave it empty".to_owned();
+    (!admin.kill_at.is_empty() && !admin.fault_injection).then_some(("admin.kill_at", message))
 }
 
 fn sessions(settings: &Settings) -> Option<Complaint> {

@@ -305,6 +305,9 @@ section! {
     Admin {
         /// Whether `POST /api/admin/actors/{path}/crash` exists; for tests alone.
         fault_injection: bool = false,
+        /// With fault injection: the commit at which the process kills itself, such as
+        /// `schedule_fire before 3`; empty for none.
+        kill_at: String = String::new(),
     }
 }
 

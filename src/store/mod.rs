@@ -40,7 +40,7 @@ mod types;
 use std::sync::Arc;
 
 pub use error::{StoreError, StoreResult};
-pub use faulty::{FaultPlan, FaultPoint};
+pub use faulty::{BOUNDARIES, FaultPlan, FaultPoint};
 pub use page::*;
 pub use types::*;
 
@@ -108,6 +108,7 @@ macro_rules! run {
         #[expect(clippy::allow_attributes, reason = "some operations have arguments, some do not")]
         #[allow(unused_variables, clippy::unit_arg, reason = "likewise")]
         let arguments = ::std::sync::Arc::new(($($argument,)*));
+        $crate::store::faulty::listed!($kind, $name);
         match &$store.inner.backend {
             $crate::store::Backend::Sqlite(backend) => {
                 let op = $crate::store::sqlite::queries::op(move |tx| {
@@ -180,7 +181,7 @@ impl Store {
         }
     }
 
-    /// The planned failures of this store; tests add to them, nothing else does.
+    /// The planned failures of this store; tests add to them, and `admin.kill_at` does.
     #[must_use]
     pub fn faults(&self) -> &FaultPlan {
         &self.inner.shared.faults

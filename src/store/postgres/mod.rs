@@ -267,9 +267,11 @@ impl Core {
                 Ok(value) => {
                     let topics = tx.effects.topics;
                     drop(tx);
+                    // Before anybody is told: a crash here loses the hints too.
+                    let fault = self.shared.faults.check(name, FaultPoint::AfterCommit);
                     self.shared.changes.bump(topics);
                     self.notifier.tell(topics);
-                    self.shared.faults.check(name, FaultPoint::AfterCommit)?;
+                    fault?;
                     return Ok(value);
                 }
                 Err(error) if run < RUNS_MAX && errors::may_run_again(&error) => run += 1,

@@ -1,6 +1,7 @@
 //! The whole product from outside: the real binary on either store, with a ledger of its own.
 
 mod actors;
+mod boundaries;
 mod crashes;
 mod definitions;
 mod disk;

@@ -80,6 +80,14 @@ impl Server {
         self
     }
 
+    /// Changes a setting for the next start; an empty value takes it back.
+    pub(super) fn set(&mut self, key: &'static str, value: &str) {
+        self.settings.retain(|(known, _)| *known != key);
+        if !value.is_empty() {
+            self.settings.push((key, value.to_owned()));
+        }
+    }
+
     pub(super) fn started(mut self) -> Self {
         self.start();
         self
@@ -134,6 +142,20 @@ impl Server {
 
     pub(super) fn url(&self) -> String {
         format!("http://127.0.0.1:{}", self.port)
+    }
+
+    /// Host and port.
+    pub(super) fn address(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
+    }
+
+    /// Whether the process has ended by itself; takes note of it.
+    pub(super) fn has_ended(&mut self) -> bool {
+        let ended = self.process.as_mut().is_none_or(|child| child.try_wait().unwrap().is_some());
+        if ended {
+            self.process = None;
+        }
+        ended
     }
 
     /// A path in the server's directory that tests may use for their own ledger.
@@ -196,13 +218,24 @@ impl Server {
         path: &str,
         body: &Value,
     ) -> Option<(String, String)> {
+        self.exchange_with(method, path, body, "")
+    }
+
+    /// The same with more header lines, each with its end.
+    pub(super) fn exchange_with(
+        &self,
+        method: &str,
+        path: &str,
+        body: &Value,
+        headers: &str,
+    ) -> Option<(String, String)> {
         let body = if body.is_null() { String::new() } else { body.to_string() };
         let mut socket = TcpStream::connect(("127.0.0.1", self.port)).ok()?;
         socket.set_read_timeout(Some(PATIENCE)).ok()?;
         let head = format!(
             "{method} {path} HTTP/1.1\r\nHost: 127.0.0.1:{}\r\nConnection: close\r\n\
              Authorization: Bearer {}\r\nContent-Type: application/json\r\n\
-             Content-Length: {}\r\n\r\n",
+             {headers}Content-Length: {}\r\n\r\n",
             self.port,
             self.token,
             body.len()

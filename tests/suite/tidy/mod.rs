@@ -2,4 +2,4 @@
 
 mod files;
 mod rooms;
-mod sources;
+pub(crate) mod sources;

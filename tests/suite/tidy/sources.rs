@@ -4,28 +4,28 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// One Rust file of the project.
-pub(super) struct Source {
+pub(crate) struct Source {
     /// Its path from the root of the project, with `/`.
-    pub(super) path: String,
-    pub(super) text: String,
+    pub(crate) path: String,
+    pub(crate) text: String,
 }
 
 impl Source {
     /// The room it belongs to: the folder or file right under `src/`.
-    pub(super) fn room(&self) -> &str {
+    pub(crate) fn room(&self) -> &str {
         let inner = self.path.strip_prefix("src/").unwrap_or(&self.path);
         let room = inner.split('/').next().unwrap_or(inner);
         room.strip_suffix(".rs").unwrap_or(room)
     }
 
     /// Whether it holds tests alone, by its name.
-    pub(super) fn is_test(&self) -> bool {
+    pub(crate) fn is_test(&self) -> bool {
         self.path.ends_with("_tests.rs") || self.path.ends_with("/tests.rs")
     }
 
     /// The lines of code, numbered from 1: no comments, and nothing from the first inline test
     /// module on.
-    pub(super) fn code(&self) -> impl Iterator<Item = (usize, &str)> {
+    pub(crate) fn code(&self) -> impl Iterator<Item = (usize, &str)> {
         let mut in_tests = false;
         let mut after_cfg = false;
         self.text.lines().enumerate().filter_map(move |(index, line)| {
@@ -39,12 +39,12 @@ impl Source {
     }
 }
 
-pub(super) fn root() -> &'static Path {
+pub(crate) fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
 /// Every Rust file under a folder of the project.
-pub(super) fn rust_files(folder: &str) -> Vec<Source> {
+pub(crate) fn rust_files(folder: &str) -> Vec<Source> {
     let mut found = Vec::new();
     collect(&root().join(folder), &mut found);
     let sources = found.into_iter().filter(|path| path.extension().is_some_and(|end| end == "rs"));
@@ -70,6 +70,6 @@ fn collect(folder: &Path, found: &mut Vec<PathBuf>) {
 }
 
 /// Fails with one line a finding.
-pub(super) fn expect_none(rule: &str, findings: &[String]) {
+pub(crate) fn expect_none(rule: &str, findings: &[String]) {
     assert!(findings.is_empty(), "{rule}:\n  {}", findings.join("\n  "));
 }

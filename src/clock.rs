@@ -4,6 +4,10 @@
 //! the time (a lint keeps it). Production uses [`Clock::system`]; tests use [`Clock::manual`] and
 //! move it by hand, so that no test waits for real time to pass.
 //!
+//! Where nodes share a database, its clock is the one that counts: [`Clock::following`] goes on with
+//! time that only passes, and is set by what the database says. A step of the machine's own clock
+//! moves nothing there.
+//!
 //! Delays that are not about a planned instant (timeouts, back-off inside one process) use
 //! tokio's monotonic timers instead: a stepped wall clock must not stretch them. Spans that are
 //! written down as instants (a lease) go by [`Clock::steady`], which no step moves.
@@ -12,6 +16,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use chrono::{SubsecRound, Utc};
+use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -19,6 +24,9 @@ pub use crate::domain::Timestamp;
 
 /// The longest single sleep of [`Clock::sleep_until`]: a stepped system clock is noticed within it.
 const SLEEP_SLICE: Duration = Duration::from_secs(1);
+
+/// A difference between a followed clock and ours that is left alone.
+const FOLLOW_NOISE: chrono::Duration = chrono::Duration::milliseconds(100);
 
 /// A source of wall-clock time; cheap to clone.
 #[derive(Clone, Debug)]
@@ -29,6 +37,7 @@ pub struct Clock {
 #[derive(Clone, Debug)]
 enum Source {
     System,
+    Following(Arc<Mutex<Anchor>>),
     Manual(Arc<watch::Sender<Hands>>),
 }
 
@@ -39,11 +48,59 @@ struct Hands {
     steady: Timestamp,
 }
 
+/// What a following clock showed at some moment.
+#[derive(Clone, Copy, Debug)]
+struct Anchor {
+    wall: Timestamp,
+    at: Instant,
+}
+
+impl Anchor {
+    fn now(self) -> Timestamp {
+        self.wall + chrono::Duration::from_std(self.at.elapsed()).unwrap_or_default()
+    }
+}
+
 impl Clock {
     /// The machine's clock.
     #[must_use]
     pub const fn system() -> Self {
         Self { source: Source::System }
+    }
+
+    /// A clock that starts as the machine's, goes on with time and is set by [`Clock::follow`]:
+    /// steps of the machine's clock do not reach it.
+    #[must_use]
+    pub fn following() -> Self {
+        let anchor = Anchor { wall: Self::system().now(), at: Instant::now() };
+        Self { source: Source::Following(Arc::new(Mutex::new(anchor))) }
+    }
+
+    /// Sets a following clock by another one that said `other` after it was asked when ours showed
+    /// `asked`. What may be the time that the answer took changes nothing, nor do differences
+    /// that are noise. Does nothing to other clocks.
+    pub fn follow(&self, asked: Timestamp, other: Timestamp) {
+        let Source::Following(anchor) = &self.source else { return };
+        let mut anchor = anchor.lock();
+        let now = anchor.now();
+        let by = if other > now + FOLLOW_NOISE {
+            other - now
+        } else if other < asked - FOLLOW_NOISE && other < now - FOLLOW_NOISE {
+            // The answer may have taken until now; no more than that is certain.
+            other - asked.min(now)
+        } else {
+            return;
+        };
+        *anchor = Anchor { wall: now + by, at: Instant::now() };
+    }
+
+    /// What the machine's own clock shows, whatever this one follows.
+    #[must_use]
+    pub fn machine(&self) -> Timestamp {
+        match &self.source {
+            Source::Following(_) => Self::system().now(),
+            Source::System | Source::Manual(_) => self.now(),
+        }
     }
 
     /// A clock that stands at `start` until [`Clock::advance`] or [`Clock::set`] moves it.
@@ -59,6 +116,7 @@ impl Clock {
         match &self.source {
             #[expect(clippy::disallowed_methods, reason = "the one place that reads the time")]
             Source::System => Utc::now().trunc_subsecs(6),
+            Source::Following(anchor) => anchor.lock().now().trunc_subsecs(6),
             Source::Manual(sender) => sender.borrow().wall,
         }
     }
@@ -69,7 +127,7 @@ impl Clock {
     pub fn steady(&self) -> Timestamp {
         static ORIGIN: OnceLock<(Timestamp, Instant)> = OnceLock::new();
         match &self.source {
-            Source::System => {
+            Source::System | Source::Following(_) => {
                 let (wall, at) = ORIGIN.get_or_init(|| (self.now(), Instant::now()));
                 let since = chrono::Duration::from_std(at.elapsed()).unwrap_or_default();
                 (*wall + since).trunc_subsecs(6)
@@ -88,7 +146,7 @@ impl Clock {
     /// clock stepped forward is noticed within a second and one stepped back never fires early.
     pub async fn sleep_until(&self, instant: Timestamp) {
         match &self.source {
-            Source::System => loop {
+            Source::System | Source::Following(_) => loop {
                 let left = (instant - self.now()).to_std().unwrap_or(Duration::ZERO);
                 if left.is_zero() {
                     return;
@@ -163,6 +221,32 @@ mod tests {
         let system = Clock::system();
         let first = system.steady();
         assert!(system.steady() >= first);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_following_clock_is_set_by_what_it_follows_alone() {
+        let clock = Clock::following();
+        let began = clock.now();
+        tokio::time::advance(Duration::from_secs(5)).await;
+        assert_eq!(clock.now(), began + chrono::Duration::seconds(5));
+        for hours in [1, -1, 24, -24] {
+            let other = clock.now() + chrono::Duration::hours(hours);
+            clock.follow(clock.now(), other);
+            assert_eq!(clock.now(), other, "by {hours} hours");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_time_an_answer_took_does_not_set_a_clock() {
+        let clock = Clock::following();
+        let asked = clock.now();
+        tokio::time::advance(Duration::from_secs(3)).await;
+        let expected = clock.now();
+        // Said at any moment between question and answer, or a little beside it.
+        for said in [-90, 0, 1_500, 3_000, 3_090] {
+            clock.follow(asked, asked + chrono::Duration::milliseconds(said));
+            assert_eq!(clock.now(), expected, "{said}");
+        }
     }
 
     #[tokio::test]

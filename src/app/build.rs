@@ -45,6 +45,11 @@ pub(super) fn store_options(settings: &Settings) -> StoreOptions {
     }
 }
 
+/// The clock: the database's where nodes share one, the machine's over a file.
+pub(super) fn clock(settings: &Settings) -> Clock {
+    if settings.database_url().is_some() { Clock::following() } else { Clock::system() }
+}
+
 /// What a system stands on.
 pub(super) struct Base {
     pub(super) clock: Clock,

@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Process, ServeError, build, start};
-use crate::clock::Clock;
 use crate::config::Settings;
 use crate::runtime::handles::{Handles, Phase};
 use crate::runtime::system::System;
@@ -45,7 +44,7 @@ impl Embedded {
         let log = LogControl::install(&settings.log).map_err(|error| setup(error.to_string()))?;
         let metrics = Metrics::install().map_err(|error| setup(error.to_string()))?;
         start::make_data_dir(&settings)?;
-        let clock = Clock::system();
+        let clock = build::clock(&settings);
         let store = Store::open(build::store_options(&settings), clock.clone())
             .await
             .map_err(ServeError::Store)?;

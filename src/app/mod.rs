@@ -123,7 +123,7 @@ async fn run(settings: Settings, process: Process, say: impl Fn(&str)) -> Result
     say(&format!("carillon listens on http://{}", settings.server.listen));
     start::announce(&settings);
     let waiting = start::answer_while_starting(&listener)?;
-    let clock = Clock::system();
+    let clock = build::clock(&settings);
     let opened = tokio::select! {
         opened = start::open_store(&settings, &clock) => opened,
         () = stop.wait() => return Ok(()),

@@ -75,7 +75,13 @@ pub(super) async fn open_store(settings: &Settings, clock: &Clock) -> Result<Sto
     let mut wait = OPEN_RETRY;
     loop {
         match Store::open(build::store_options(settings), clock.clone()).await {
-            Ok(store) => return arm(store, settings),
+            Ok(store) => {
+                // The first answer sets a clock that follows the database's.
+                if let Err(error) = store.now().await {
+                    tracing::warn!(%error, "the database's clock was not read yet");
+                }
+                return arm(store, settings);
+            }
             Err(StoreError::Unavailable(reason)) => {
                 tracing::warn!(reason, "the database is not there yet; waiting");
                 tokio::time::sleep(wait).await;

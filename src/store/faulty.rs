@@ -22,7 +22,7 @@ pub enum FaultPoint {
 }
 
 /// The operations that write, each of which commits in one place a back end.
-pub const BOUNDARIES: [&str; 30] = [
+pub const BOUNDARIES: [&str; 31] = [
     "execution_create",
     "execution_create_batch",
     "execution_claim",
@@ -53,6 +53,7 @@ pub const BOUNDARIES: [&str; 30] = [
     "schedule_set_enabled",
     "schedule_delete",
     "schedule_fire",
+    "clock_set_back",
 ];
 
 /// What a planned failure does.

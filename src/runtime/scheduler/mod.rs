@@ -63,6 +63,9 @@ pub struct SchedulerParts {
     pub batch: usize,
 }
 
+/// A step of the clock that is noticed.
+const STEP: chrono::Duration = chrono::Duration::seconds(1);
+
 /// The scheduler actor.
 pub struct Scheduler {
     parts: SchedulerParts,
@@ -89,6 +92,7 @@ impl Actor for Scheduler {
             window: Window::default(),
             skew: chrono::Duration::zero(),
             stop: StopWindow::default(),
+            offset: None,
         };
         ctx.spawn(work.run().into_actor(self));
     }
@@ -112,6 +116,8 @@ struct Work {
     /// The database's clock minus ours.
     skew: chrono::Duration,
     stop: StopWindow,
+    /// How far the clock was ahead of time that only passes, when last read.
+    offset: Option<chrono::Duration>,
 }
 
 impl Work {
@@ -193,10 +199,12 @@ impl Work {
     }
 
     async fn read(&mut self) -> Result<(), StoreError> {
+        self.mend_after_a_step().await?;
         let store = &self.parts.store;
-        let skew = store.now().await? - self.parts.clock.now();
+        let database = store.now().await?;
+        let skew = database - self.parts.clock.now();
         self.skew = if skew.abs() < SKEW_NOISE { chrono::Duration::zero() } else { skew };
-        meter::clock_skew(self.parts.clock.now(), self.parts.clock.now() + skew);
+        meter::clock_skew(self.parts.clock.machine(), database);
         let state = store.state_get(STATE_KEY.to_owned()).await?;
         self.stop = StopWindow::from_state(state.as_ref());
         self.parts.status.set_running(self.stop.running, self.now());
@@ -208,6 +216,21 @@ impl Work {
             None => store.schedule_next_due().await?,
         };
         self.parts.status.set_next(next);
+        Ok(())
+    }
+
+    /// A clock that was set back leaves rows that wait for instants of the old one: they are given
+    /// back the time they had left. A step may have been made while no process looked, so the
+    /// first pass sees to it as well.
+    async fn mend_after_a_step(&mut self) -> Result<(), StoreError> {
+        let offset = self.parts.clock.now() - self.parts.clock.steady();
+        if self.offset.is_none_or(|before| offset < before - STEP) {
+            let mended = self.parts.store.clock_set_back().await?;
+            if mended > 0 {
+                tracing::warn!(rows = mended, "the clock was set back; what waited does not");
+            }
+        }
+        self.offset = Some(offset);
         Ok(())
     }
 

@@ -72,6 +72,16 @@ impl Store {
         run!(self, read, nodes::node_list())
     }
 
+    /// After the clock was set back: what waits for an instant and was written in what is the
+    /// future now gets the wait that it had then. May be asked for at any time; gives how many rows
+    /// changed.
+    ///
+    /// # Errors
+    /// See [`StoreError`](crate::store::StoreError).
+    pub async fn clock_set_back(&self) -> StoreResult<u64> {
+        run!(self, write, clock::clock_set_back())
+    }
+
     /// The value kept under `key`.
     ///
     /// # Errors

@@ -169,8 +169,10 @@ pub(crate) async fn now(conn: &mut Conn, clock: &Clock) -> OpResult<Timestamp> {
     if clock.is_manual() {
         return Ok(clock.now());
     }
+    let asked = clock.now();
     let now = diesel::dsl::sql::<sql::Instant>("clock_timestamp()");
     let now: Instant = diesel::select(now).get_result(conn).await?;
+    clock.follow(asked, now.0);
     Ok(now.0)
 }
 

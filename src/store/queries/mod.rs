@@ -10,6 +10,7 @@
 //! within one table by id.
 
 pub(crate) mod breakers;
+pub(crate) mod clock;
 pub(crate) mod dead_letters;
 pub(crate) mod documents;
 pub(crate) mod errors;

@@ -2,6 +2,7 @@
 
 mod actors;
 mod boundaries;
+mod clocks;
 mod crashes;
 mod definitions;
 mod disk;

@@ -110,6 +110,7 @@ laws! {
         keys_are_found_by_prefix_and_revoked_once,
         stale_sessions_are_closed,
         sessions_follow_their_node_to_a_new_boot,
+        a_clock_that_was_set_back_holds_nothing_up,
         retention_deletes_what_is_past_its_time_alone,
         a_dropped_future_is_whole_or_not_at_all,
         a_planned_fault_strikes_before_or_after_the_commit,

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use carillon::domain::error_record::RecoveryDecision;
 use carillon::domain::event::{NewEvent, Room};
 use carillon::domain::execution::ExecutionStatus;
 use carillon::store::{
@@ -272,4 +273,36 @@ pub(crate) async fn a_store_opens_again_with_what_it_held(bench: &Bench) {
     let beats = again.node_beat(claim.claimant.boot_id, Duration::from_secs(6)).await.unwrap();
     assert!(beats, "{beats}");
     again.close().await;
+}
+
+pub(super) async fn a_clock_that_was_set_back_holds_nothing_up(bench: &Bench) {
+    let (store, before) = (&bench.store, bench.now());
+    // Due now, due in a minute, and one that failed and is retried in ten minutes.
+    let later = before + chrono::Duration::minutes(1);
+    let rows = vec![row(before), row(later)];
+    let made = store.execution_create_batch(rows, None).await.unwrap();
+    let (running, _) = bench.running().await;
+    let retry_at = before + chrono::Duration::minutes(10);
+    bench.finish(failed(&running, RecoveryDecision::RetryAt(retry_at))).await;
+    assert_eq!(store.clock_set_back().await.unwrap(), 0, "nothing was set back");
+    for step in [chrono::Duration::hours(1), chrono::Duration::days(1)] {
+        let now = bench.now() - step;
+        bench.clock.set(now);
+        assert!(
+            store.execution_claim(claimant(9)).await.unwrap().is_empty(),
+            "still in the future"
+        );
+        // Any number of nodes may see the step.
+        for _ in 0..3 {
+            store.clock_set_back().await.unwrap();
+        }
+        let at =
+            async |id| store.execution_get(ExecutionKey::Id(id)).await.unwrap().new.available_at;
+        assert_eq!(at(made[0].id).await, now);
+        assert_eq!(at(made[1].id).await, now + chrono::Duration::minutes(1));
+        let due = store.error_next_due().await.unwrap();
+        assert_eq!(due, Some(now + chrono::Duration::minutes(10)));
+    }
+    let claimed = store.execution_claim(claimant(9)).await.unwrap();
+    assert_eq!(claimed.iter().map(|row| row.id).collect::<Vec<_>>(), [made[0].id]);
 }

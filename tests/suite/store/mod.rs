@@ -8,6 +8,7 @@ mod executions;
 pub(crate) mod fixtures;
 mod ledger;
 mod migrations;
+mod models;
 mod outages;
 mod places;
 mod plans;
@@ -84,6 +85,9 @@ laws! {
         an_edit_of_the_cadence_settles_what_was_planned,
         an_instant_that_fired_meanwhile_refuses_an_edit,
         outcomes_come_in_the_order_of_time,
+    }
+    models {
+        random_histories_agree_with_the_model,
     }
     errors {
         a_first_failure_opens_one_record_and_plans_its_retry,

@@ -10,6 +10,7 @@
 mod crash;
 mod fanout;
 mod http;
+mod kill;
 mod latency;
 mod load;
 mod report;
@@ -42,7 +43,7 @@ pub struct Plan {
 type Scenario = for<'a> fn(&'a Plan, &'a mut Report) -> LocalBoxFuture<'a, Result<(), String>>;
 
 /// Every scenario: its name, what it measures, how.
-pub const SCENARIOS: [(&str, &str, Scenario); 9] = [
+pub const SCENARIOS: [(&str, &str, Scenario); 10] = [
     ("throughput", "no-op functions a second, whole way", |plan, report| {
         Box::pin(throughput::functions(plan, report))
     }),
@@ -58,6 +59,9 @@ pub const SCENARIOS: [(&str, &str, Scenario); 9] = [
     ("shell", "shell commands a second", |plan, report| Box::pin(throughput::shell(plan, report))),
     ("crash", "from an actor's crash to work resumed", |plan, report| {
         Box::pin(crash::run(plan, report))
+    }),
+    ("kill", "from kill -9 of the server to work resumed", |plan, report| {
+        Box::pin(kill::run(plan, report))
     }),
     ("start", "start, memory and idle cost, empty and with 100,000 schedules", |plan, report| {
         Box::pin(start::run(plan, report))

@@ -141,6 +141,16 @@ impl Server {
         Client::connect(&self.address, Some(self.key()?)).await
     }
 
+    /// Ends it as `kill -9` does.
+    pub(super) async fn kill(mut self) -> Result<(), String> {
+        let ended = tokio::task::spawn_blocking(move || {
+            self.child.kill()?;
+            self.child.wait()
+        });
+        ended.await.map_err(|error| error.to_string())?.map_err(|error| error.to_string())?;
+        Ok(())
+    }
+
     /// Stops it and waits for its end.
     pub(super) async fn stop(mut self) -> Result<(), String> {
         let id = rustix::process::Pid::from_child(&self.child);

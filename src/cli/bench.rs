@@ -18,7 +18,7 @@ Examples:
 /// Measures this binary on this machine.
 #[derive(Debug, Args)]
 pub(super) struct Bench {
-    /// What to measure (throughput, drain, pick-up, lateness, shell, crash, start, http, fan-out);
+    /// What to measure (throughput, drain, pick-up, lateness, shell, crash, kill, start, http, fan-out);
     /// everything when nothing is named.
     scenarios: Vec<String>,
     /// How long each scenario measures.

@@ -4,9 +4,9 @@
 //! the time (a lint keeps it). Production uses [`Clock::system`]; tests use [`Clock::manual`] and
 //! move it by hand, so that no test waits for real time to pass.
 //!
-//! Where nodes share a database, its clock is the one that counts: [`Clock::following`] goes on with
-//! time that only passes, and is set by what the database says. A step of the machine's own clock
-//! moves nothing there.
+//! Where nodes share a database, its clock is the one that counts: [`Clock::following`] goes on
+//! with time that only passes, and is set by what the database says. A step of the machine's own
+//! clock moves nothing there.
 //!
 //! Delays that are not about a planned instant (timeouts, back-off inside one process) use
 //! tokio's monotonic timers instead: a stepped wall clock must not stretch them. Spans that are

@@ -1,9 +1,9 @@
 //! Which messages an actor takes, in a list that cannot be incomplete.
 //!
-//! An [`ActorRef`](super::ActorRef) sends only what [`actor_messages!`](crate::actor_messages) lists
-//! for its actor, so whoever goes through [`Messages::NAMES`] (the tests that let each handler
-//! panic, for one) leaves no message out. Messages an actor sends itself, by `notify` or timers, do
-//! not pass the mailbox and are not listed.
+//! An [`ActorRef`](super::ActorRef) sends only what [`actor_messages!`](crate::actor_messages)
+//! lists for its actor, so whoever goes through [`Messages::NAMES`] (the tests that let each
+//! handler panic, for one) leaves no message out. Messages an actor sends itself, by `notify` or
+//! timers, do not pass the mailbox and are not listed.
 
 use actix::{Handler, Message};
 

@@ -2,8 +2,8 @@
 //!
 //! A row that was written in what is the future now was written before the step. What it had to
 //! wait for counts from then, so it is given the wait that it had, and counts as written now. That
-//! can be seen from the row alone: any number of nodes may do it, at any time, also after a step that
-//! no process saw.
+//! can be seen from the row alone: any number of nodes may do it, at any time, also after a step
+//! that no process saw.
 
 use diesel_async::RunQueryDsl;
 

@@ -66,15 +66,19 @@ impl Fleet {
         Self { cluster, networks, nodes, outside, tickers }
     }
 
-    /// Starts a run on that node whose first attempt goes on for ever, deaf to TERM, with a daemon.
-    fn pin(&mut self, node: usize) -> Value {
+    /// Starts a run whose first attempt goes on for ever, deaf to TERM, with a daemon. It is asked of
+    /// that node; the node that claimed it, given too, is another when that one had no free slot.
+    fn pin(&mut self, node: usize) -> (Value, usize) {
         let work = "if test $CARILLON_ATTEMPT = 1; then trap '' TERM; setsid sleep 600 & \
                     sleep 600; sleep 600; fi";
         let server = &mut self.nodes[node];
         let run = server.post("/api/execution/executions", &self.outside.task(work));
         let path = format!("/api/execution/executions/{}", run["id"]);
         server.until("the run began", |server| server.get(&path)["status"] == "running");
-        run
+        let owner = server.get(&path)["nodeId"].as_str().unwrap().to_owned();
+        let is_owner =
+            |node: &Server| owner.ends_with(&format!(":{}", node.pid().as_raw_nonzero()));
+        (run, self.nodes.iter().position(is_owner).unwrap())
     }
 
     /// Waits until another node has ended the run and the next attempt completed.
@@ -144,8 +148,8 @@ fn superseded(server: &Server) -> u64 {
 fn what_a_killed_node_ran_is_retried_by_another_in_time() {
     let mut fleet = Fleet::of(2);
     for round in 0..rounds() {
-        let (victim, other) = (round % 2, (round + 1) % 2);
-        let run = fleet.pin(victim);
+        let (run, victim) = fleet.pin(round % 2);
+        let other = (victim + 1) % 2;
         let before = fleet.boots();
         let struck = Instant::now();
         fleet.nodes[victim].kill();
@@ -160,8 +164,8 @@ fn what_a_killed_node_ran_is_retried_by_another_in_time() {
 fn late_results_of_a_frozen_node_are_refused_and_it_comes_back_as_another() {
     let mut fleet = Fleet::of(3);
     for round in 0..rounds() {
-        let (victim, other) = (round % 3, (round + 1) % 3);
-        let run = fleet.pin(victim);
+        let (run, victim) = fleet.pin(round % 3);
+        let other = (victim + 1) % 3;
         let (before, refused) = (fleet.boots(), superseded(&fleet.nodes[victim]));
         let struck = Instant::now();
         kill_process(fleet.nodes[victim].pid(), Signal::STOP).unwrap();
@@ -178,8 +182,8 @@ fn late_results_of_a_frozen_node_are_refused_and_it_comes_back_as_another() {
 fn a_node_cut_off_from_the_database_is_replaced_and_comes_back() {
     let mut fleet = Fleet::of(2);
     for round in 0..rounds() {
-        let (victim, other) = (round % 2, (round + 1) % 2);
-        let run = fleet.pin(victim);
+        let (run, victim) = fleet.pin(round % 2);
+        let other = (victim + 1) % 2;
         let before = fleet.boots();
         let struck = Instant::now();
         fleet.networks[victim].set(Mood::Silent);

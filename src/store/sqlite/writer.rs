@@ -172,7 +172,8 @@ impl Writer {
     fn note_disk(&mut self, spoilt: Option<&StoreError>, before: Option<i64>) {
         match spoilt {
             Some(StoreError::Unwritable(reason)) => {
-                if self.shared.unwritable.lock().replace(reason.clone()).is_none() {
+                let earlier = self.shared.unwritable.lock().replace(reason.clone());
+                if earlier.is_none() {
                     tracing::error!(reason, "nothing can be stored; work waits, reading goes on");
                 }
             }

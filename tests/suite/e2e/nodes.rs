@@ -66,8 +66,9 @@ impl Fleet {
         Self { cluster, networks, nodes, outside, tickers }
     }
 
-    /// Starts a run whose first attempt goes on for ever, deaf to TERM, with a daemon. It is asked of
-    /// that node; the node that claimed it, given too, is another when that one had no free slot.
+    /// Starts a run whose first attempt goes on for ever, deaf to TERM, with a daemon. It is asked
+    /// of that node; the node that claimed it, given too, is another when that one had no free
+    /// slot.
     fn pin(&mut self, node: usize) -> (Value, usize) {
         let work = "if test $CARILLON_ATTEMPT = 1; then trap '' TERM; setsid sleep 600 & \
                     sleep 600; sleep 600; fi";

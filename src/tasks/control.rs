@@ -4,7 +4,6 @@
 //! wins; clones steer the same task. The first stop reason stays.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -93,13 +92,10 @@ impl TaskControl {
     }
 }
 
-/// What is left until `until`, zero when it is past.
-pub(crate) fn time_left(until: Instant) -> Duration {
-    until.saturating_duration_since(Instant::now())
-}
-
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     #[tokio::test]

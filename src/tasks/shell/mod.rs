@@ -20,11 +20,11 @@ use tokio::time::Instant;
 
 use self::group::TaskGroup;
 use self::progress::ProgressFile;
-use super::control::{StopReason, TaskControl, time_left};
+use super::control::{StopReason, TaskControl};
 use super::environment::{Limits, TaskEnvironment};
 use super::outcome::{Cut, LogStream, Outcome, OutcomeExtra, TaskContext, TaskSink, Usage};
 use super::output::{Capture, HeadAndTail, OutputBudget, Secrets};
-use super::shim::protocol::{Command, End, Report, Spec};
+use super::shim::protocol::{Command, End, Report, Spec, boot_millis};
 use super::shim::{LOST_GRACE, Shimmed};
 use crate::clock::Clock;
 use crate::domain::task::{ShellTask, TaskError, TaskLimits};
@@ -184,7 +184,7 @@ fn plan(
         progress_file: Some(progress.path().display().to_string()),
         grace_ms: task.grace_ms.unwrap_or_else(|| milliseconds(environment.limits().grace)),
         timeout_ms: Some(milliseconds(context.timeout)),
-        lease_ms: lease.map(|until| milliseconds(time_left(until))),
+        lease_until_ms: lease.map(|until| boot_millis(until.into_std())),
         process_limit: environment.limits().processes,
         open_files: environment.open_files(),
         ..Spec::default()
@@ -249,7 +249,7 @@ pub(super) async fn supervise(
             Ok(()) = lease.changed() => {
                 let until = *lease.borrow_and_update();
                 if let Some(until) = until {
-                    shimmed.tell(Command::Lease { left_ms: milliseconds(time_left(until)) }).await;
+                    shimmed.tell(Command::Lease { until_ms: boot_millis(until.into_std()) }).await;
                 }
             }
             () = budget.spent() => {

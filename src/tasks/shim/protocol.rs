@@ -4,6 +4,9 @@
 //! [`Report`] when nothing of the task is alive, and exits. The end of the server's side means
 //! that the server is gone.
 
+use std::time::{Duration, Instant};
+
+use rustix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
 
 use crate::domain::task::{RunAs, TaskLimits};
@@ -24,8 +27,9 @@ pub(crate) struct Spec {
     pub(crate) lost_grace_ms: Option<u64>,
     /// The longest run, if limited.
     pub(crate) timeout_ms: Option<u64>,
-    /// What is left of the lease, if there is one.
-    pub(crate) lease_ms: Option<u64>,
+    /// When the lease ends, if there is one: milliseconds since the machine started. An instant,
+    /// not what is left: a server that was frozen meanwhile must not prolong anything.
+    pub(crate) lease_until_ms: Option<u64>,
     /// The most processes that the user may have (`RLIMIT_NPROC`), if limited.
     pub(crate) process_limit: Option<u64>,
     /// The soft limit of open files of a process that has none of its own (`RLIMIT_NOFILE`), where
@@ -41,6 +45,21 @@ pub(crate) struct Spec {
     pub(crate) progress_file: Option<String>,
 }
 
+/// Time since the machine started, its sleep included: a lease goes on while a laptop is closed,
+/// and the usual monotonic clock does not.
+pub(super) fn since_boot() -> Duration {
+    let now = clock_gettime(ClockId::Boottime);
+    Duration::try_from(now).unwrap_or_default()
+}
+
+/// An instant as it travels, in milliseconds since the machine started. The shared clock is read
+/// first: whoever is frozen between the two readings gets an earlier instant, never a later one.
+pub(crate) fn boot_millis(until: Instant) -> u64 {
+    let base = since_boot();
+    let at = base.saturating_add(until.saturating_duration_since(Instant::now()));
+    u64::try_from(at.as_millis()).unwrap_or(u64::MAX)
+}
+
 /// What the server asks of a shim whose task runs.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 #[serde(tag = "do", rename_all = "snake_case")]
@@ -51,8 +70,8 @@ pub(crate) enum Command {
     Interrupt,
     /// End the task: it wrote more than it may.
     Output,
-    /// The lease now lasts this much longer, counted from the receipt.
-    Lease { left_ms: u64 },
+    /// The lease now ends then, likewise.
+    Lease { until_ms: u64 },
 }
 
 /// Why the task ended.

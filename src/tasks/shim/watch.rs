@@ -13,11 +13,10 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::process::{Pid, Signal, WaitOptions, WaitStatus, getpid, wait};
-use rustix::time::{ClockId, clock_gettime};
 
 use super::LOST_GRACE;
 use super::meter::{self, Meter};
-use super::protocol::{Command, End, Report, Spec};
+use super::protocol::{Command, End, Report, Spec, since_boot};
 use super::tree::{self, Process, Stat};
 
 /// How long the processes that a finished task left behind may take to end after TERM.
@@ -108,7 +107,7 @@ impl Watch {
             timeout: spec
                 .timeout_ms
                 .and_then(|ms| Instant::now().checked_add(Duration::from_millis(ms))),
-            lease: spec.lease_ms.map(lease_end),
+            lease: spec.lease_until_ms.map(Duration::from_millis),
             grace: Duration::from_millis(spec.grace_ms),
             lost_grace: spec
                 .lost_grace_ms
@@ -194,8 +193,8 @@ impl Watch {
                 Ok(Command::Cancel) => return Some(End::Cancel),
                 Ok(Command::Interrupt) => return Some(End::Interrupt),
                 Ok(Command::Output) => return Some(End::Output),
-                Ok(Command::Lease { left_ms }) => {
-                    self.lease = Some(lease_end(left_ms));
+                Ok(Command::Lease { until_ms }) => {
+                    self.lease = Some(Duration::from_millis(until_ms));
                 }
                 // Only a server of another build could say what we do not know.
                 Err(_) => return Some(End::ServerLost),
@@ -277,15 +276,4 @@ impl Watch {
 fn living_descendants() -> Vec<Stat> {
     let own = HashSet::from([getpid().as_raw_nonzero().get()]);
     tree::look_below(&own).into_iter().filter(|stat| !stat.zombie).collect()
-}
-
-fn lease_end(left_ms: u64) -> Duration {
-    since_boot().saturating_add(Duration::from_millis(left_ms))
-}
-
-/// Time since the machine started, its sleep included: a lease goes on while a laptop is closed,
-/// and the usual monotonic clock does not.
-fn since_boot() -> Duration {
-    let now = clock_gettime(ClockId::Boottime);
-    Duration::try_from(now).unwrap_or_default()
 }

@@ -154,6 +154,16 @@ routes! {
 
     V2    GET    "/forecast"                               VIEWER   Read  v2::forecast::show;
     V2    POST   "/forecast/spread"                        OPERATOR Write v2::forecast::spread;
+    V2    GET    "/resources"                              VIEWER   Read  v2::resources::show;
+    V2    GET    "/schedules/{id}/recommendations"         VIEWER   Read  v2::resources::recommend;
+    V2    GET    "/queues"                                 VIEWER   Read  v2::queues::list;
+    V2    GET    "/queues/{name}"                          VIEWER   Read  v2::queues::show;
+    V2    PUT    "/queues/{name}"                          OPERATOR Write v2::queues::put;
+    V2    DELETE "/queues/{name}"                          OPERATOR Write v2::queues::delete;
+    V2    POST   "/queues/{name}/pause"                    OPERATOR Write v2::queues::pause;
+    V2    POST   "/queues/{name}/resume"                   OPERATOR Write v2::queues::resume;
+    V2    PUT    "/executions/{id}/priority"               OPERATOR Write v2::priority::set;
+    V2    POST   "/executions/{id}/priority"               OPERATOR Write v2::priority::set;
 
     Admin GET    "/actors"                                 ADMIN    Read  admin::actors::tree;
     Admin GET    "/actors/{path}"                          ADMIN    Read  admin::actors::show;

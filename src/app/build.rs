@@ -11,6 +11,7 @@ use crate::config::{self, Settings};
 use crate::domain::event::{NewEvent, Room};
 use crate::runtime::conductor::ConductorHealth;
 use crate::runtime::events::{Feed, RingLimits};
+use crate::runtime::executor::host::{HostWatch, Reserves};
 use crate::runtime::executor::launcher::{Launcher, LauncherParts};
 use crate::runtime::executor::logs::LogWriter;
 use crate::runtime::guard::StoreHealth;
@@ -28,6 +29,8 @@ use crate::tasks::egress::{EgressMode, EgressPolicy};
 use crate::tasks::function::FunctionRegistry;
 use crate::tasks::shim::LOST_GRACE;
 use crate::tasks::{ControlGroups, Limits, TaskEnvironment, TaskSettings};
+use crate::telemetry::host::HostPaths;
+use crate::telemetry::{LogControl, Metrics};
 
 /// Threads that drive tasks.
 const TASK_THREADS: usize = 2;
@@ -83,6 +86,8 @@ pub(super) async fn system(
         slots: settings.executor.slots,
         threads: TASK_THREADS,
         log_lines_max: settings.executor.log_lines_max,
+        host: Arc::new(host(settings)),
+        reserved_high: settings.executor.reserved_high,
     });
     let store_health = Arc::new(StoreHealth::default());
     let services =
@@ -105,6 +110,18 @@ pub(super) async fn system(
         .map_err(|error| ServeError::Setup(error.to_string()))?;
     tell_notices(&tree, &parts.store);
     Ok(Arc::new(System::new(parts, actors, tree, log, metrics)))
+}
+
+/// The machine, looked at once so that the first claims know it.
+fn host(settings: &Settings) -> HostWatch {
+    let paths = HostPaths::of(&settings.server.data_dir);
+    let reserves = Reserves {
+        memory_percent: settings.executor.memory_reserve_percent,
+        disk_percent: settings.executor.disk_reserve_percent,
+    };
+    let host = HostWatch::new(paths, reserves);
+    host.look();
+    host
 }
 
 /// Takes the lease before the tree starts, so that its first pass may claim; the nodes actor

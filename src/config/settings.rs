@@ -117,6 +117,13 @@ section! {
         /// Log lines kept of each stream of an execution, half of them the newest; the others
         /// are counted where they were.
         log_lines_max: usize = 10_000,
+        /// Free slots that only executions of high priority take.
+        reserved_high: usize = 0,
+        /// Percent of the memory (of the control group's, where it has less) below which only work
+        /// of high priority starts; below two fifths of it nothing does. 0 never waits.
+        memory_reserve_percent: u32 = 5,
+        /// The same of the disk that the data directory is on.
+        disk_reserve_percent: u32 = 2,
     }
 }
 

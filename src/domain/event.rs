@@ -244,6 +244,21 @@ pub fn schedule_event(schedule: &Schedule, event_type: &'static str) -> NewEvent
     }
 }
 
+/// An event of a thing that is neither a schedule's nor an execution's.
+#[must_use]
+pub fn plain_event(event_type: &'static str, room: Room, payload: Value) -> NewEvent {
+    NewEvent {
+        event_type,
+        room,
+        schedule_id: None,
+        execution_id: None,
+        severity: None,
+        tags: Vec::new(),
+        owner: None,
+        payload: payload.to_string(),
+    }
+}
+
 /// An event about an error record: `error_recorded`, `error_resolved`, `error_escalated`,
 /// `error_ignored`, `retry_scheduled`.
 #[must_use]

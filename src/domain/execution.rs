@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use uuid::Uuid;
@@ -74,7 +74,7 @@ text_enum! {
 }
 
 text_enum! {
-    /// How urgent an execution is; claims go by priority, then age.
+    /// How urgent an execution is; claims go by age, less a head start for what is urgent.
     pub enum Priority {
         /// Before all others.
         High = "high",
@@ -86,7 +86,18 @@ text_enum! {
 }
 
 impl Priority {
-    /// Order of claims, smallest first; what the stores keep and sort by.
+    /// How much later than a high one of the same age it is claimed: less urgent work waits that
+    /// much longer than its turn, and never for ever.
+    #[must_use]
+    pub const fn penalty(self) -> TimeDelta {
+        match self {
+            Self::High => TimeDelta::zero(),
+            Self::Medium => TimeDelta::seconds(60),
+            Self::Low => TimeDelta::seconds(300),
+        }
+    }
+
+    /// The number that the stores keep for it.
     #[must_use]
     pub const fn rank(self) -> i16 {
         match self {
@@ -176,6 +187,33 @@ pub struct NewExecution {
     pub gates: Gates,
 }
 
+/// What a step of the fine order (`order`, -100 to 100) is worth: a hundred of them never reach
+/// from one priority to the next.
+const ORDER_STEP: TimeDelta = TimeDelta::milliseconds(250);
+
+/// How far behind its instant any execution can be ranked: what may run now is ranked before now
+/// plus this, which is also the longest that anything waits beyond its turn.
+pub const RANK_SPAN: TimeDelta = TimeDelta::seconds(325);
+
+impl NewExecution {
+    /// The order of claims, smallest first: the instant from which it may run, later by the penalty
+    /// of its priority, less its fine order.
+    #[must_use]
+    pub fn rank_at(&self) -> DateTime<Utc> {
+        rank_at(self.available_at, self.priority, self.task.options.admission.order)
+    }
+}
+
+/// The order of claims; see [`NewExecution::rank_at`].
+#[must_use]
+pub fn rank_at(
+    available_at: DateTime<Utc>,
+    priority: Priority,
+    order: Option<i32>,
+) -> DateTime<Utc> {
+    available_at + priority.penalty() - ORDER_STEP * order.unwrap_or(0)
+}
+
 /// What an execution waits for beside its instant and a free slot.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Gates {
@@ -192,8 +230,14 @@ pub struct Gates {
 impl Gates {
     /// The gates of a task.
     #[must_use]
-    pub fn of(_task: &TaskSnapshot) -> Self {
-        Self::default()
+    pub fn of(task: &TaskSnapshot) -> Self {
+        let admission = &task.options.admission;
+        Self {
+            queue: admission.queue.clone(),
+            concurrency_key: admission.concurrency_key.clone(),
+            target: None,
+            is_gated: admission.is_gated(),
+        }
     }
 }
 

@@ -1,5 +1,7 @@
 //! Values and decisions: no async, no I/O, no clock.
 
+pub mod admission;
+pub mod advice;
 pub mod breaker;
 pub mod cadence;
 pub mod carry;
@@ -12,9 +14,11 @@ pub mod forecast;
 pub mod key;
 pub mod misfire;
 pub mod options;
+pub mod pressure;
 pub mod recovery;
 pub mod retry;
 pub mod schedule;
+pub mod sla;
 pub mod task;
 
 /// An instant on the wall clock, UTC.

@@ -232,6 +232,9 @@ pub trait Handles: Send + Sync {
     /// Facts about this node for `GET /api/admin/system`, as an object.
     fn system(&self) -> Value;
 
+    /// This node's machine for `GET /api/v2/resources`, as an object with `nodeId` and `bootId`.
+    fn resources(&self) -> Value;
+
     /// Time since the process started.
     fn uptime(&self) -> Duration;
 }

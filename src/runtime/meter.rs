@@ -7,6 +7,7 @@ use metrics::{counter, gauge, histogram};
 use crate::clock::Timestamp;
 use crate::domain::execution::Execution;
 use crate::domain::schedule::LedgerRange;
+use crate::telemetry::host::HostSample;
 use crate::telemetry::names;
 
 /// An execution started here.
@@ -94,6 +95,22 @@ pub fn gauges(values: Gauges) {
     gauge!(names::DLQ_DEPTH).set(values.dead_letters as f64);
     gauge!(names::EVENT_SEQ).set(values.event_seq as f64);
     gauge!(names::WS_CLIENTS).set(values.sessions as f64);
+}
+
+/// The machine, and how much of the work it turns away: 0 none, 1 all but the urgent, 2 all.
+pub fn host(host: &HostSample, level: u8) {
+    const MEBIBYTE: f64 = 1_048_576.0;
+    gauge!(names::HOST_CPUS).set(host.cpus);
+    gauge!(names::HOST_LOAD).set(host.load);
+    gauge!(names::HOST_MEMORY_FREE).set(host.memory_free_mb * MEBIBYTE);
+    gauge!(names::HOST_DISK_FREE).set(host.disk_free_mb * MEBIBYTE);
+    gauge!(names::ADMISSION_PRESSURE).set(f64::from(level));
+}
+
+/// Deadlines that passed, and those in doubt.
+pub fn deadlines(missed: usize, at_risk: usize) {
+    counter!(names::SLA_MISSED).increment(missed as u64);
+    counter!(names::SLA_AT_RISK).increment(at_risk as u64);
 }
 
 /// The mailbox of an actor: how many wait.

@@ -12,6 +12,7 @@ use crate::clock::Clock;
 use crate::config::Settings;
 use crate::domain::event::instant_text;
 use crate::domain::execution::{Execution, ExecutionStatus};
+use crate::domain::pressure::Pressure;
 use crate::domain::recovery::RecoveryLimits;
 use crate::runtime::conductor::{ConductorHealth, ConductorPlan};
 use crate::runtime::events::{HubSettings, RingLimits};
@@ -194,6 +195,11 @@ impl System {
         }
     }
 
+    fn resource_health(&self) -> HealthState {
+        let pressure = self.parts.launcher.host().state().pressure;
+        pressure.reason().map_or_else(ok, |reason| degraded(reason.to_owned()))
+    }
+
     fn scheduler_health(&self) -> HealthState {
         let actor = self.actor_health("time.scheduler");
         let snapshot = self.parts.scheduler_status.snapshot();
@@ -335,6 +341,7 @@ impl Handles for System {
             ("recovery".to_owned(), self.actor_health("work.recovery")),
             ("sessions".to_owned(), self.actor_health("ground.sessions")),
             ("events".to_owned(), self.actor_health("ground.events")),
+            ("resources".to_owned(), self.resource_health()),
         ];
         if self.parts.settings.has_conductor() {
             let state = self.parts.conductor_health.state();
@@ -428,6 +435,26 @@ impl Handles for System {
                 .unwrap_or(u64::MAX),
             "databaseOutages": self.parts.store_health.outages(),
             "databasePingMs": self.parts.store_health.ping().as_secs_f64() * 1000.0,
+        })
+    }
+
+    fn resources(&self) -> Value {
+        let claimant = self.parts.launcher.lease().claimant();
+        let running = self.parts.launcher.running();
+        let host = self.parts.launcher.host().state();
+        let takes = match &host.pressure {
+            Pressure::None => "all",
+            Pressure::HighOnly(_) => "high",
+            Pressure::Stop(_) => "nothing",
+        };
+        json!({
+            "nodeId": claimant.node_id,
+            "bootId": claimant.boot_id,
+            "host": host.sample,
+            "takes": takes,
+            "reason": host.pressure.reason(),
+            "slots": running.slots(),
+            "running": running.len(),
         })
     }
 

@@ -35,7 +35,7 @@ macro_rules! parsed {
     }};
 }
 
-fn priority_of_rank(rank: i16) -> OpResult<Priority> {
+pub(crate) fn priority_of_rank(rank: i16) -> OpResult<Priority> {
     Priority::ALL
         .iter()
         .copied()
@@ -48,7 +48,7 @@ fn tags_of(document: JsonDoc) -> Vec<String> {
 }
 
 /// A document of policies; one that no code of ours wrote is an error.
-fn options_of<T: DeserializeOwned>(document: JsonDoc) -> OpResult<T> {
+pub(crate) fn options_of<T: DeserializeOwned>(document: JsonDoc) -> OpResult<T> {
     serde_json::from_value(document.0).map_err(|error| corrupt("options", &error.to_string()))
 }
 

@@ -64,6 +64,8 @@ pub enum Topic {
     Events,
     /// The system state changed.
     State,
+    /// Executions wait to be admitted one by one, or what holds them may have changed.
+    Gated,
 }
 
 /// The code of a change that was planned before its schedule fired; it is to be planned again.

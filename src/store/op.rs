@@ -47,17 +47,18 @@ pub(crate) struct TopicSet(u8);
 
 impl TopicSet {
     /// Every topic with its letter, as it travels in a notification.
-    pub(crate) const LETTERS: [(Topic, char); 6] = [
+    pub(crate) const LETTERS: [(Topic, char); 7] = [
         (Topic::Schedules, 'S'),
         (Topic::Pending, 'P'),
         (Topic::Cancels, 'C'),
         (Topic::Retries, 'R'),
         (Topic::Events, 'E'),
         (Topic::State, 'Y'),
+        (Topic::Gated, 'G'),
     ];
 
     /// All of them.
-    pub(crate) const ALL: Self = Self(0b11_1111);
+    pub(crate) const ALL: Self = Self(0b111_1111);
 
     pub(crate) const fn from_bits(bits: u8) -> Self {
         Self(bits)

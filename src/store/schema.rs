@@ -96,6 +96,40 @@ diesel::table! {
         target -> Nullable<Text>,
         gated -> Bool,
         held_reason -> Nullable<Text>,
+        held_by -> Text,
+        rank_at -> Instant,
+    }
+}
+
+diesel::table! {
+    use diesel::sql_types::{BigInt, Bool, Double, Integer, Nullable, SmallInt, Text};
+    use crate::store::sql_types::sql::{Instant, JsonDoc, Uid};
+
+    task_queues (id) {
+        id -> BigInt,
+        name -> Text,
+        max_concurrent -> Nullable<Integer>,
+        rate_per_minute -> Nullable<Integer>,
+        paused_at -> Nullable<Instant>,
+        pause_reason -> Nullable<Text>,
+        paused_by -> Nullable<Text>,
+        created_at -> Instant,
+        updated_at -> Instant,
+    }
+}
+
+diesel::table! {
+    use diesel::sql_types::{BigInt, Bool, Double, Integer, Nullable, SmallInt, Text};
+    use crate::store::sql_types::sql::{Instant, JsonDoc, Uid};
+
+    chain_deadlines (chain_id) {
+        chain_id -> Uid,
+        schedule_id -> Nullable<BigInt>,
+        schedule_name -> Nullable<Text>,
+        execution_id -> BigInt,
+        deadline_at -> Instant,
+        risk_at -> Nullable<Instant>,
+        expected_ms -> Nullable<BigInt>,
     }
 }
 

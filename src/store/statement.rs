@@ -85,6 +85,7 @@ macro_rules! execution_columns {
             concurrency_key: Nullable<Text>, Option<&$lt str> = $row.new.gates.concurrency_key.as_deref();
             target: Nullable<Text>, Option<&$lt str> = $row.new.gates.target.as_deref();
             gated: Bool, bool = $row.new.gates.is_gated;
+            rank_at: sql::Instant, Instant = Instant($row.new.rank_at());
             status: Text, &$lt str = $row.status.as_str();
             created_at: sql::Instant, Instant = Instant($row.created_at);
             started_at: Nullable<sql::Instant>, Option<Instant> = $row.started_at.map(Instant);

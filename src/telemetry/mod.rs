@@ -5,6 +5,7 @@
 //! nobody else's text can forge a line. Metrics are counted through the `metrics` macros under the
 //! names in [`names`] and shown by [`Metrics::render`]. Task output never enters the log.
 
+pub mod host;
 pub mod log;
 mod metrics;
 pub mod names;

@@ -57,6 +57,20 @@ metrics! {
         "Executions that wait for a slot.";
     QUEUE_OLDEST = Gauge "queue_oldest_seconds" []
         "Age of the longest-waiting execution.";
+    HOST_CPUS = Gauge "host_cpus" []
+        "Processors that this node may use.";
+    HOST_LOAD = Gauge "host_load" []
+        "Load of the machine over one minute.";
+    HOST_MEMORY_FREE = Gauge "host_memory_free_bytes" []
+        "Memory that this node can still have.";
+    HOST_DISK_FREE = Gauge "host_disk_free_bytes" []
+        "What is free of the data directory's disk.";
+    ADMISSION_PRESSURE = Gauge "admission_pressure" []
+        "Work that is turned away for want of memory or disk: 0 none, 1 all but high priority, 2 all.";
+    SLA_MISSED = Counter "sla_missed_total" []
+        "Chains that had not succeeded by their deadline.";
+    SLA_AT_RISK = Counter "sla_at_risk_total" []
+        "Chains that had not begun in time to meet their deadline.";
     RETRIES = Counter "retries_total" ["kind"]
         "Retries made, by kind of failure.";
     DLQ_DEPTH = Gauge "dlq_depth" []

@@ -2,3 +2,6 @@
 //! which stay whole while rows are inserted.
 
 pub(super) mod forecast;
+pub(crate) mod priority;
+pub(crate) mod queues;
+pub(crate) mod resources;

@@ -276,6 +276,32 @@ impl<'a> Fields<'a> {
     }
 }
 
+/// Reads the object in field `name`; its faults are named by their path.
+pub(crate) fn inside<T>(
+    fields: &mut Fields<'_>,
+    name: &str,
+    known: &[&str],
+    read: impl FnOnce(&mut Fields<'_>) -> Option<T>,
+) -> Option<T> {
+    let Some(Value::Object(object)) = fields.value(name) else {
+        if fields.value(name).is_some() {
+            let message = format!("`{name}` must be an object with {}", known.join(", "));
+            fields.fault(name, "invalid_type", message);
+        }
+        return None;
+    };
+    let mut faults = Vec::new();
+    for field in object.keys().filter(|field| !known.contains(&field.as_str())) {
+        faults.push(unknown(field, known));
+    }
+    let mut inner = Fields { object, faults };
+    let value = read(&mut inner);
+    for fault in inner.faults {
+        fields.file(Fault { field: format!("{name}.{}", fault.field), ..fault });
+    }
+    value
+}
+
 /// The fault of what is planned and not built yet.
 pub(crate) fn not_supported(field: &str, what: &str) -> Fault {
     Fault::new(field, "not_supported_yet", format!("{what} is not supported yet"))

@@ -49,16 +49,7 @@ const KNOWN: &[&str] = &[
 ];
 
 /// Fields of the contract that are not built yet.
-const PLANNED: &[&str] = &[
-    "jitterMs",
-    "queueLimit",
-    "slaMs",
-    "resources",
-    "calendar",
-    "calendars",
-    "queue",
-    "concurrencyKey",
-];
+const PLANNED: &[&str] = &["jitterMs", "queueLimit", "calendar", "calendars", "preemptible"];
 
 /// What an answer has beside the definition; only the server writes it.
 const READ_ONLY: &[&str] =

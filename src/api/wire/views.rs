@@ -3,10 +3,11 @@
 use serde_json::{Map, Value, json};
 
 use super::definition::body_of;
+use super::options;
 use crate::clock::Timestamp;
 use crate::domain::error_record::{DeadLetter, ErrorRecord};
 use crate::domain::event::instant_text;
-use crate::domain::execution::{Execution, TaskSnapshot};
+use crate::domain::execution::{Execution, ExecutionStatus, TaskSnapshot};
 use crate::domain::retry::RetryPolicy;
 use crate::domain::schedule::{Schedule, ScheduleStats};
 use crate::store::{ApiKeyRow, DeadLetterStats, Dropped, LogRow, Page, PageRequest};
@@ -132,10 +133,15 @@ fn execution_object(execution: &Execution) -> Map<String, Value> {
         "conductorThreadId": execution.conductor_thread_id,
         "conductorStatus": execution.conductor_status,
     });
-    match body {
+    let mut body = match body {
         Value::Object(object) => object,
         _ => Map::new(),
-    }
+    };
+    options::write_task(&new.task.options, &mut body);
+    let waits = execution.status == ExecutionStatus::Pending;
+    let held = execution.held_reason.as_ref().filter(|_| waits);
+    body.insert("heldReason".to_owned(), json!(held));
+    body
 }
 
 /// An execution with its chain's attempts and where to read on.

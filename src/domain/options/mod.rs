@@ -16,7 +16,7 @@ mod recovery;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-pub use self::admission::AdmissionOptions;
+pub use self::admission::{AdmissionOptions, RateLimit, ResourceNeeds};
 pub use self::cadence::CadenceOptions;
 pub use self::events::EventOptions;
 pub use self::recovery::RecoveryOptions;

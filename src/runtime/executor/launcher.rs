@@ -15,6 +15,7 @@ use crate::clock::Clock;
 use crate::domain::execution::Execution;
 use crate::domain::recovery::RecoveryLimits;
 use crate::runtime::batch::Batcher;
+use crate::runtime::executor::host::HostWatch;
 use crate::runtime::executor::logs::LogWriter;
 use crate::runtime::executor::running::{Reservation, RunningSet};
 use crate::runtime::executor::worker;
@@ -58,6 +59,8 @@ pub(super) struct LauncherInner {
     pub(super) limits: RecoveryLimits,
     pub(super) finishes: Batcher<Finish, StoreResult<FinishResult>>,
     pub(super) counters: ExecutorCounters,
+    host: Arc<HostWatch>,
+    reserved_high: usize,
     /// Generation of the executor actor that is up; 0 while none is.
     open: AtomicU64,
     /// The server takes no new work.
@@ -88,6 +91,10 @@ pub struct LauncherParts {
     pub threads: usize,
     /// Lines of output kept of one execution.
     pub log_lines_max: usize,
+    /// The node's machine.
+    pub host: Arc<HostWatch>,
+    /// Free slots that only executions of high priority take.
+    pub reserved_high: usize,
 }
 
 /// Slots for rows that the store claims in the transaction that creates them.
@@ -122,6 +129,8 @@ impl Launcher {
                 limits: parts.limits,
                 finishes: Batcher::new(FINISH_BATCH),
                 counters: ExecutorCounters::default(),
+                host: parts.host,
+                reserved_high: parts.reserved_high,
                 open: AtomicU64::new(0),
                 draining: AtomicBool::new(false),
                 arbiters,
@@ -177,6 +186,13 @@ impl Launcher {
         self.inner.open.load(Ordering::Acquire) != 0
             && !self.is_draining()
             && self.inner.lease.holds()
+            && !self.inner.host.takes_nothing()
+    }
+
+    /// The node's machine.
+    #[must_use]
+    pub fn host(&self) -> &Arc<HostWatch> {
+        &self.inner.host
     }
 
     /// Reserves up to `wanted` free slots for a claim; `None` when nothing may be claimed now.
@@ -187,7 +203,13 @@ impl Launcher {
         }
         let reservation = self.inner.running.reserve(wanted)?;
         let claimant = self.inner.lease.claimant();
-        let claim = ClaimHere { claimant, slots: reservation.count() };
+        let slots = reservation.count();
+        let high_only = if self.inner.host.takes_high_only() {
+            slots
+        } else {
+            reservation.among_last(self.inner.reserved_high)
+        };
+        let claim = ClaimHere { claimant, slots, high_only };
         Some(ClaimTicket { claim, reservation })
     }
 

@@ -5,6 +5,7 @@
 //! it (see `running`): a crash or restart of this actor ends no task, and the next generation
 //! adopts what runs, including rows that were claimed but never begun. `stop` stops claiming.
 
+pub mod host;
 pub mod launcher;
 pub mod log_plan;
 pub mod logs;
@@ -17,9 +18,11 @@ use std::time::Duration;
 use actix::{Actor, AsyncContext, Context, Handler, WrapFuture};
 use tokio::time::Instant;
 
+use crate::clock::Timestamp;
 use crate::runtime::executor::launcher::Launcher;
+use crate::runtime::meter;
 use crate::runtime::wake::{Wake, Waker};
-use crate::store::{Store, StoreError, Topic};
+use crate::store::{ClaimGated, ClaimHere, Store, StoreError, Topic};
 use crate::supervision::Vitals;
 
 /// The safety net: a lost announcement costs at most this.
@@ -28,6 +31,8 @@ const TICK: Duration = Duration::from_secs(1);
 const ADOPT_EVERY: Duration = Duration::from_secs(5);
 /// How long slots that become free are gathered for one claim while work waits.
 const GATHER: Duration = Duration::from_millis(1);
+/// Transactions in a row that admit rows one by one.
+const GATED_PASSES_MAX: usize = 32;
 /// How long a claim waits after the store failed.
 const STORE_RETRY: Duration = Duration::from_millis(250);
 
@@ -100,59 +105,115 @@ struct Look {
     cancels: bool,
     /// Rows may have been claimed and never begun.
     adopt: bool,
+    /// Rows that are admitted one by one may wait.
+    gated: Gated,
+}
+
+/// Whether rows that are admitted one by one are looked at.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Gated {
+    /// Nothing was said about them.
+    No,
+    /// If any waits: the safety net.
+    IfAny,
+    /// Yes.
+    Yes,
 }
 
 impl Look {
-    const EVERYWHERE: Self = Self { pending: true, cancels: true, adopt: true };
-    const PENDING: Self = Self { pending: true, cancels: false, adopt: false };
+    const EVERYWHERE: Self =
+        Self { pending: true, cancels: true, adopt: true, gated: Gated::IfAny };
+    const PENDING: Self = Self { pending: true, cancels: false, adopt: false, gated: Gated::No };
+    const GATED: Self = Self { pending: false, gated: Gated::Yes, ..Self::PENDING };
 }
 
-/// What a pass found.
-struct Found {
+/// What is known to wait; a pass renews what it looked at.
+#[derive(Clone, Copy)]
+struct Waiting {
     /// Rows may wait for slots: one that becomes free is worth a claim.
     backlog: bool,
-    /// How long nothing will become due.
-    calm: Duration,
+    /// When the next row becomes due.
+    due_at: Instant,
+    /// So may rows that are admitted one by one.
+    gated_backlog: bool,
+    /// When the next of them may start: its instant comes, or a rate lets it through.
+    gated_at: Option<Instant>,
+}
+
+impl Waiting {
+    fn is_backlog(&self) -> bool {
+        self.backlog || self.gated_backlog
+    }
 }
 
 impl Work {
     async fn run(self) {
         let mut pending = self.store.changes(Topic::Pending);
         let mut cancels = self.store.changes(Topic::Cancels);
+        let mut gated = self.store.changes(Topic::Gated);
         let mut adopt_at = Instant::now();
         let mut safety_at = Instant::now();
         let mut look = Look::EVERYWHERE;
+        let mut waiting =
+            Waiting { backlog: false, due_at: safety_at, gated_backlog: false, gated_at: None };
         loop {
             let now = Instant::now();
             // The safety net: whatever was announced, everything is looked at now and then.
             if safety_at <= now {
                 look = Look { adopt: adopt_at <= now, ..Look::EVERYWHERE };
                 safety_at = now + TICK;
+                self.look_around().await;
             }
-            let found = match self.pass(look).await {
-                Ok(found) => {
+            // Whoever wants a slot that is free has a look with the others: they share by rank.
+            let wants_slot = waiting.gated_backlog && self.launcher.running().free() > 0;
+            if wants_slot || waiting.gated_at.is_some_and(|at| at <= now) {
+                look.gated = Gated::Yes;
+            }
+            match self.pass(look, &mut waiting).await {
+                Ok(()) => {
                     if look.adopt {
                         adopt_at = now + ADOPT_EVERY;
                     }
                     self.vitals.ready();
-                    found
                 }
                 Err(error) => {
                     tracing::warn!(%error, "the executor waits for the store");
                     safety_at = Instant::now() + STORE_RETRY;
-                    Found { backlog: false, calm: STORE_RETRY }
+                    waiting.due_at = safety_at;
+                    waiting.gated_at = None;
                 }
-            };
-            let until = safety_at.min(Instant::now() + found.calm);
+            }
+            let until = safety_at.min(waiting.due_at);
+            let until = waiting.gated_at.map_or(until, |at| until.min(at));
             // A closed channel means that the store is being closed: the tick ends the wait.
             look = tokio::select! {
                 _ = pending.changed() => Look::PENDING,
                 _ = cancels.changed() => Look { cancels: true, ..Look::PENDING },
+                _ = gated.changed() => Look::GATED,
                 () = self.waker.woken() => Look { cancels: true, ..Look::PENDING },
-                () = self.freed(), if found.backlog => Look::PENDING,
+                () = self.freed(), if waiting.is_backlog() => Look::PENDING,
                 () = tokio::time::sleep_until(until) => Look::PENDING,
             };
         }
+    }
+
+    /// What is looked at once an interval beside executions: the machine, and deadlines.
+    async fn look_around(&self) {
+        let host = self.launcher.host().clone();
+        if tokio::task::spawn_blocking(move || host.look()).await.is_err() {
+            tracing::error!("the look at the machine panicked");
+        }
+        if let Err(error) = self.tell_of_deadlines().await {
+            tracing::debug!(%error, "deadlines are looked at again in a moment");
+        }
+    }
+
+    async fn tell_of_deadlines(&self) -> Result<(), StoreError> {
+        if self.store.deadline_due().await? {
+            let news = self.store.deadline_sweep().await?;
+            meter::deadlines(news.missed, news.at_risk);
+        }
+        Ok(())
     }
 
     /// Waits until a claim for free slots is worth its transaction: a quarter of the slots, or what
@@ -170,38 +231,97 @@ impl Work {
         drop(tokio::time::timeout(GATHER, gathered).await);
     }
 
-    async fn pass(&self, look: Look) -> Result<Found, StoreError> {
+    async fn pass(&self, look: Look, waiting: &mut Waiting) -> Result<(), StoreError> {
         if look.cancels && !self.launcher.running().is_empty() {
             self.cancel_requested().await?;
         }
         if look.adopt {
             self.adopt().await?;
         }
-        if look.pending {
-            return self.claim().await;
+        match look.gated {
+            Gated::No => {}
+            Gated::IfAny if !self.store.execution_gated_waits().await? => {
+                waiting.gated_backlog = false;
+                waiting.gated_at = None;
+            }
+            Gated::IfAny | Gated::Yes => self.claim_gated(waiting).await?,
         }
-        Ok(Found { backlog: false, calm: TICK })
+        if look.pending {
+            self.claim(waiting).await?;
+        }
+        Ok(())
+    }
+
+    /// Admits what may start, one transaction after the other until nothing more may.
+    async fn claim_gated(&self, waiting: &mut Waiting) -> Result<(), StoreError> {
+        waiting.gated_backlog = false;
+        waiting.gated_at = None;
+        if !self.launcher.may_claim() {
+            return Ok(());
+        }
+        let mut after_lane = None;
+        for _ in 0..GATED_PASSES_MAX {
+            let ticket = self.launcher.ticket(self.batch);
+            let nothing =
+                || ClaimHere { claimant: self.launcher.lease().claimant(), slots: 0, high_only: 0 };
+            let request = ClaimGated {
+                claim: ticket.as_ref().map_or_else(nothing, |ticket| ticket.claim.clone()),
+                after_lane,
+                capacity: self.launcher.host().capacity(),
+            };
+            let claimed = self.store.execution_claim_gated(request).await?;
+            self.launcher.launch(claimed.executions, None);
+            if let Some(ticket) = ticket {
+                ticket.give_back_quietly();
+            }
+            waiting.gated_backlog |= claimed.wants_slots;
+            if let Some(at) = claimed.look_again_at {
+                let at = Instant::now() + self.until(at).await?;
+                waiting.gated_at = Some(waiting.gated_at.map_or(at, |known| known.min(at)));
+            }
+            if !claimed.more {
+                return Ok(());
+            }
+            after_lane = claimed.next_lane;
+        }
+        // Others want the store too: the rest has its turn in a moment.
+        waiting.gated_at = Some(Instant::now() + GATHER);
+        Ok(())
     }
 
     /// Claims until nothing more may be claimed.
-    async fn claim(&self) -> Result<Found, StoreError> {
+    async fn claim(&self, waiting: &mut Waiting) -> Result<(), StoreError> {
         loop {
             let Some(ticket) = self.launcher.ticket(self.batch) else {
-                return Ok(Found { backlog: true, calm: TICK });
+                waiting.backlog = true;
+                waiting.due_at = Instant::now() + TICK;
+                return Ok(());
             };
-            let wanted = ticket.claim.slots;
+            let (wanted, kept) = (ticket.claim.slots, ticket.claim.high_only);
             let rows = self.store.execution_claim(ticket.claim.clone()).await?;
             let claimed = rows.len();
             self.launcher.launch(rows, None);
             ticket.give_back_quietly();
+            if (wanted - kept..wanted).contains(&claimed) {
+                // Others may wait for a slot that is not kept for the urgent.
+                waiting.backlog = true;
+                waiting.due_at = Instant::now() + TICK;
+                return Ok(());
+            }
             if claimed < wanted {
-                return Ok(Found { backlog: false, calm: self.until_next().await? });
+                waiting.backlog = false;
+                waiting.due_at = Instant::now() + self.until_next().await?;
+                return Ok(());
             }
         }
     }
 
     async fn until_next(&self) -> Result<Duration, StoreError> {
         let Some(next) = self.store.execution_next_available().await? else { return Ok(TICK) };
+        self.until(next).await
+    }
+
+    async fn until(&self, next: Timestamp) -> Result<Duration, StoreError> {
         let now = self.store.now().await?;
         // Rounded up to the next millisecond, so that the claim never comes just too early.
         let wait = (next - now).to_std().unwrap_or(Duration::ZERO) + Duration::from_millis(1);

@@ -91,6 +91,7 @@ impl Drop for Handover {
 pub struct Reservation {
     set: RunningSet,
     count: usize,
+    left: usize,
     _handover: Handover,
 }
 
@@ -99,6 +100,12 @@ impl Reservation {
     #[must_use]
     pub fn count(&self) -> usize {
         self.count
+    }
+
+    /// How many of the promised slots are among the last `kept` of all that were free.
+    #[must_use]
+    pub fn among_last(&self, kept: usize) -> usize {
+        self.count - self.count.min((self.count + self.left).saturating_sub(kept))
     }
 
     /// Gives the slots back without waking whoever waits for one: for the executor, which would
@@ -164,10 +171,11 @@ impl RunningSet {
             return None;
         }
         state.reserved += count;
+        let left = state.free(self.shared.slots);
         let at = state.open_handover();
         drop(state);
         let handover = Handover { set: self.clone(), at };
-        Some(Reservation { set: self.clone(), count, _handover: handover })
+        Some(Reservation { set: self.clone(), count, left, _handover: handover })
     }
 
     /// Begins a hand-over that needs no slots of its own: keep it from before the store is read
@@ -291,6 +299,15 @@ mod tests {
         assert!(set.reserve(1).is_none());
         drop(first);
         assert_eq!(set.free(), 2);
+    }
+
+    #[test]
+    fn the_last_free_slots_are_told_apart() {
+        let set = RunningSet::new(10);
+        let few = set.reserve(4).unwrap();
+        assert_eq!((few.among_last(2), few.among_last(8), few.among_last(10)), (0, 2, 4));
+        let rest = set.reserve(9).unwrap();
+        assert_eq!((rest.count(), rest.among_last(2), rest.among_last(0)), (6, 2, 0));
     }
 
     #[tokio::test]

@@ -8,9 +8,9 @@ use uuid::Uuid;
 use crate::clock::Timestamp;
 use crate::domain::execution::{Execution, NewExecution};
 use crate::store::{
-    CancelResult, ClaimHere, Creation, ExecutionCounts, ExecutionCreate, ExecutionFilter,
-    ExecutionKey, Finish, FinishResult, LogFilter, LogRow, LogTrim, Page, PageRequest, Store,
-    StoreResult, run,
+    CancelResult, ClaimGated, ClaimHere, Creation, ExecutionCounts, ExecutionCreate,
+    ExecutionFilter, ExecutionKey, Finish, FinishResult, GatedClaimed, LogFilter, LogRow, LogTrim,
+    Page, PageRequest, Store, StoreResult, run,
 };
 
 impl Store {
@@ -39,8 +39,8 @@ impl Store {
         run!(self, write, executions::execution_create_batch(rows, claim))
     }
 
-    /// Claims up to `claim.slots` pending rows whose `available_at` has come, by priority rank,
-    /// `available_at`, id.
+    /// Claims up to `claim.slots` pending rows whose `available_at` has come, by `rank_at`, id.
+    /// Rows that are admitted one by one are left out.
     ///
     /// # Errors
     /// See [`StoreError`](crate::store::StoreError).
@@ -48,7 +48,25 @@ impl Store {
         run!(self, write, executions::execution_claim(claim))
     }
 
-    /// When the next pending row becomes available (in the future or past).
+    /// Claims among the rows that are admitted one by one: those that every limit, queue and breaker
+    /// lets through start, the others are told why not. One at a time over all nodes.
+    ///
+    /// # Errors
+    /// See [`StoreError`](crate::store::StoreError).
+    pub async fn execution_claim_gated(&self, request: ClaimGated) -> StoreResult<GatedClaimed> {
+        run!(self, write, admission::execution_claim_gated(request))
+    }
+
+    /// True when any row waits to be admitted one by one.
+    ///
+    /// # Errors
+    /// See [`StoreError`](crate::store::StoreError).
+    pub async fn execution_gated_waits(&self) -> StoreResult<bool> {
+        run!(self, read, admission::execution_gated_waits())
+    }
+
+    /// When the next pending row becomes available (in the future or past); rows that are admitted
+    /// one by one are left out.
     ///
     /// # Errors
     /// See [`StoreError`](crate::store::StoreError).

@@ -12,7 +12,7 @@ use serde::{Serialize, Serializer};
 use super::{Conn, Db};
 use crate::clock::{Clock, Timestamp};
 use crate::domain::event::NewEvent;
-use crate::domain::execution::Execution;
+use crate::domain::execution::{Execution, RANK_SPAN};
 use crate::store::models::ExecutionRow;
 use crate::store::op::OpResult;
 use crate::store::sql_types::{Instant, JsonText, Uid, sql};
@@ -79,12 +79,13 @@ macro_rules! insert_executions {
 execution_columns!(insert_executions, row, 'a);
 
 statement! {
-    /// Most urgent first, then oldest; rows that another node is claiming are passed over. The
+    /// By rank; rows that are admitted one by one are left alone, and rows that another node is claiming are passed over. The
     /// array keeps the planner on the primary key whatever it believes about `status`.
     ClaimExecutions<'a> => <diesel::dsl::AsSelect<ExecutionRow, Db> as Expression>::SqlType {
         "WITH picked AS MATERIALIZED (SELECT id FROM task_executions WHERE status = 'pending' \
-         AND available_at <= ", available_at: Instant as sql::Instant;
-        " ORDER BY priority_rank, available_at, id LIMIT ", slots: i64 as BigInt;
+         AND NOT gated AND available_at <= ", available_at: Instant as sql::Instant;
+        " AND rank_at <= ", rank_at: Instant as sql::Instant;
+        " ORDER BY rank_at, id LIMIT ", slots: i64 as BigInt;
         " FOR UPDATE SKIP LOCKED) UPDATE task_executions SET status = 'running', started_at = ", started_at: Instant as sql::Instant;
         ", lease_owner = ", lease_owner: Uid as sql::Uid;
         ", node_id = ", node_id: &'a str as Text;
@@ -210,12 +211,14 @@ pub(crate) async fn insert_executions(
 pub(crate) async fn claim_executions(
     conn: &mut Conn,
     claim: &ClaimHere,
+    slots: usize,
     now: Timestamp,
 ) -> OpResult<Vec<ExecutionRow>> {
     let now = Instant(now);
     let statement = ClaimExecutions {
         available_at: now,
-        slots: i64::try_from(claim.slots).unwrap_or(i64::MAX),
+        rank_at: Instant(now.0 + RANK_SPAN),
+        slots: i64::try_from(slots).unwrap_or(i64::MAX),
         started_at: now,
         lease_owner: Uid(claim.claimant.boot_id),
         node_id: &claim.claimant.node_id,

@@ -8,6 +8,7 @@
 
 mod connect;
 mod errors;
+pub(crate) mod gated;
 pub(crate) mod hot;
 mod migrate;
 mod notify;

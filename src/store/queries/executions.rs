@@ -10,10 +10,10 @@ use diesel_async::RunQueryDsl;
 use uuid::Uuid;
 
 use super::super::{Db, locked};
-use super::{Tx, finishing, hot, idempotency, page_of};
+use super::{Tx, deadlines, finishing, gated, hot, idempotency, page_of, queues};
 use crate::clock::Timestamp;
 use crate::domain::event::{ExecutionMoment, NewEvent, execution_event};
-use crate::domain::execution::{Execution, ExecutionStatus, NewExecution, Trigger};
+use crate::domain::execution::{Execution, ExecutionStatus, NewExecution, Priority, Trigger};
 use crate::store::models::ExecutionRow;
 use crate::store::op::{OpResult, not_found, wrong_state};
 use crate::store::schema::task_executions as t;
@@ -73,14 +73,27 @@ fn places_to_start(
     now: Timestamp,
 ) -> Vec<usize> {
     let Some(claim) = claim else { return Vec::new() };
-    let mut ready: Vec<(i16, Timestamp, usize)> = rows
+    let mut ready: Vec<(Timestamp, usize)> = rows
         .iter()
         .enumerate()
-        .filter(|(_, row)| row.available_at <= now)
-        .map(|(place, row)| (row.priority.rank(), row.available_at, place))
+        .filter(|(_, row)| row.available_at <= now && !row.gates.is_gated)
+        .map(|(place, row)| (row.rank_at(), place))
         .collect();
     ready.sort_unstable();
-    ready.into_iter().take(claim.slots).map(|(_, _, place)| place).collect()
+    let mut places = Vec::with_capacity(claim.slots.min(ready.len()));
+    for (_, place) in ready {
+        let high = rows.get(place).is_some_and(|row| row.priority == Priority::High);
+        let most = if high { claim.slots } else { claim.slots.saturating_sub(claim.high_only) };
+        if places.len() < most {
+            places.push(place);
+        }
+    }
+    places
+}
+
+/// Who looks for a row that waits.
+pub(super) fn waiting_topic(execution: &Execution) -> Topic {
+    if execution.new.gates.is_gated { Topic::Gated } else { Topic::Pending }
 }
 
 /// Inserts rows, starts here what it may, and notes the events. A row that meets a unique index
@@ -93,6 +106,7 @@ pub(super) async fn insert(
     if rows.is_empty() {
         return Ok(Vec::new());
     }
+    queues::note(tx, &rows).await?;
     let now = tx.now().await?;
     let starting = places_to_start(&rows, claim, now);
     let mut made: Vec<Execution> = rows.into_iter().map(|row| pending(row, now)).collect();
@@ -104,12 +118,13 @@ pub(super) async fn insert(
         }
     }
     let made = hot::insert_executions(tx.conn(), made).await?;
+    deadlines::note(tx, &made).await?;
     for execution in &made {
         tx.event(execution_event(execution.id, &execution.new, ExecutionMoment::CREATED));
         if execution.status == ExecutionStatus::Running {
             tx.event(event_of(execution));
         } else {
-            tx.changed(Topic::Pending);
+            tx.changed(waiting_topic(execution));
         }
     }
     Ok(made)
@@ -191,10 +206,17 @@ pub(crate) async fn execution_claim(tx: &mut Tx, claim: &ClaimHere) -> OpResult<
         return Ok(Vec::new());
     }
     let now = tx.now().await?;
-    let rows = hot::claim_executions(tx.conn(), claim, now).await?;
+    let open = claim.slots.saturating_sub(claim.high_only);
+    let mut rows = Vec::new();
+    if open > 0 {
+        rows = hot::claim_executions(tx.conn(), claim, open, now).await?;
+    }
+    if rows.len() == open && claim.high_only > 0 {
+        rows.extend(gated::claim_urgent(tx.conn(), claim, now).await?);
+    }
     let mut claimed =
         rows.into_iter().map(Execution::try_from).collect::<OpResult<Vec<Execution>>>()?;
-    claimed.sort_by_key(|row| (row.new.priority.rank(), row.new.available_at, row.id));
+    claimed.sort_by_key(|row| (row.new.rank_at(), row.id));
     for execution in &claimed {
         tx.event(event_of(execution));
     }
@@ -211,7 +233,7 @@ pub(crate) async fn execution_next_available(tx: &mut Tx) -> OpResult<Option<Tim
     // The status stands in the text: an index over a part of the table serves no parameter.
     let next: Option<AvailableRow> = diesel::sql_query(format!(
         "SELECT available_at FROM task_executions {} WHERE status = 'pending' \
-         ORDER BY available_at LIMIT 1",
+         AND NOT gated ORDER BY available_at LIMIT 1",
         hot::BY_AVAILABLE
     ))
     .get_result(tx.conn())

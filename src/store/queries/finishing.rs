@@ -3,7 +3,7 @@
 
 use std::collections::HashSet;
 
-use super::{Tx, dead_letters, errors, hot};
+use super::{Tx, admission, dead_letters, deadlines, errors, hot};
 use crate::clock::Timestamp;
 use crate::domain::error_record::{
     DeadLetterStatus, ErrorRecord, FailureEntry, RecoveryDecision, RecoveryStatus,
@@ -41,6 +41,7 @@ pub(crate) async fn execution_finish(tx: &mut Tx, batch: &[Finish]) -> OpResult<
             *result = FinishResult::Done(end.status);
         }
         tx.event(event_of_end(finish, end));
+        admission::note_end(tx, &finish.row);
         settle(tx, finish, end).await?;
     }
     Ok(results)
@@ -106,7 +107,10 @@ async fn settle(tx: &mut Tx, finish: &Finish, end: &End) -> OpResult<()> {
         return settle_failed(tx, &ended_row(finish, end), failure).await;
     }
     match end.status {
-        ExecutionStatus::Completed => settle_completed(tx, &finish.row).await,
+        ExecutionStatus::Completed => {
+            deadlines::meet(tx, &finish.row, end.completed_at).await?;
+            settle_completed(tx, &finish.row).await
+        }
         ExecutionStatus::Cancelled => settle_cancelled(tx, &finish.row).await,
         ExecutionStatus::Pending
         | ExecutionStatus::Running
@@ -213,6 +217,7 @@ async fn settle_completed(tx: &mut Tx, execution: &Execution) -> OpResult<()> {
 
 /// A chain that a person ended: its error needs a person again, its letter is back in the queue.
 pub(super) async fn settle_cancelled(tx: &mut Tx, execution: &Execution) -> OpResult<()> {
+    deadlines::waive(tx, execution).await?;
     if !has_past(execution) {
         return Ok(());
     }

@@ -9,9 +9,11 @@
 //! Lock order, which keeps deadlocks away: schedules, executions, errors, letters, the counter;
 //! within one table by id.
 
+pub(crate) mod admission;
 pub(crate) mod breakers;
 pub(crate) mod clock;
 pub(crate) mod dead_letters;
+pub(crate) mod deadlines;
 pub(crate) mod documents;
 pub(crate) mod errors;
 pub(crate) mod events;
@@ -23,6 +25,9 @@ pub(crate) mod keys;
 pub(crate) mod ledger;
 pub(crate) mod logs;
 pub(crate) mod nodes;
+pub(crate) mod past;
+pub(crate) mod queues;
+pub(crate) mod ranking;
 pub(crate) mod recovery;
 pub(crate) mod retention;
 pub(crate) mod schedules;
@@ -31,7 +36,7 @@ pub(crate) mod state;
 
 use futures_util::future::BoxFuture;
 
-use super::{Conn, Handle, hot};
+use super::{Conn, Handle, gated, hot};
 use crate::clock::{Clock, Timestamp};
 use crate::domain::event::NewEvent;
 use crate::store::Topic;

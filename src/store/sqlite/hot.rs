@@ -13,7 +13,7 @@ use serde::{Serialize, Serializer};
 use super::{Conn, Db};
 use crate::clock::{Clock, Timestamp};
 use crate::domain::event::NewEvent;
-use crate::domain::execution::Execution;
+use crate::domain::execution::{Execution, RANK_SPAN};
 use crate::store::models::ExecutionRow;
 use crate::store::op::OpResult;
 use crate::store::sql_types::{Instant, JsonText, Uid, sql};
@@ -82,15 +82,17 @@ statement! {
 }
 
 statement! {
-    /// Most urgent first, then oldest; the claim index gives that order without sorting.
+    /// By rank, but for rows that are admitted one by one; the claim index gives that order without sorting.
     ClaimExecutions<'a> => <diesel::dsl::AsSelect<ExecutionRow, Db> as Expression>::SqlType {
         "UPDATE task_executions SET status = 'running', started_at = ", started_at: Instant as sql::Instant;
         ", lease_owner = ", lease_owner: Uid as sql::Uid;
         ", node_id = ", node_id: &'a str as Text;
         ", lateness_ms = CASE WHEN \"trigger\" = 'schedule' AND attempt = 1 THEN max(0, (", late_at: Instant as sql::Instant;
         " - scheduled_at) / 1000) END WHERE id IN (SELECT id FROM task_executions \
-         INDEXED BY task_executions_claim WHERE status = 'pending' AND available_at <= ", available_at: Instant as sql::Instant;
-        " ORDER BY priority_rank, available_at, id LIMIT ", slots: i64 as BigInt;
+         INDEXED BY task_executions_claim WHERE status = 'pending' AND NOT gated \
+         AND available_at <= ", available_at: Instant as sql::Instant;
+        " AND rank_at <= ", rank_at: Instant as sql::Instant;
+        " ORDER BY rank_at, id LIMIT ", slots: i64 as BigInt;
         => concat!(") RETURNING ", execution_row!())
     }
 }
@@ -203,9 +205,10 @@ fn insert_here(conn: &mut SqliteConnection, rows: Vec<Execution>) -> QueryResult
 pub(crate) async fn claim_executions(
     conn: &mut Conn,
     claim: &ClaimHere,
+    slots: usize,
     now: Timestamp,
 ) -> OpResult<Vec<ExecutionRow>> {
-    let (claimant, slots) = (claim.claimant.clone(), claim.slots);
+    let claimant = claim.claimant.clone();
     let claimed = conn.spawn_blocking(move |conn| {
         let now = Instant(now);
         ClaimExecutions {
@@ -214,6 +217,7 @@ pub(crate) async fn claim_executions(
             node_id: &claimant.node_id,
             late_at: now,
             available_at: now,
+            rank_at: Instant(now.0 + RANK_SPAN),
             slots: i64::try_from(slots).unwrap_or(i64::MAX),
             of: PhantomData,
         }

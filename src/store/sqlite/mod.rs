@@ -8,6 +8,7 @@
 
 mod connection;
 mod errors;
+pub(crate) mod gated;
 pub(crate) mod hot;
 mod lock;
 #[expect(clippy::duplicate_mod, reason = "compiled once per back end on purpose")]

@@ -19,7 +19,7 @@ pub(super) async fn fail_one(server: &TestServer) -> i64 {
     let made = server.post("/api/execution/executions", body).await;
     let claimant = Claimant { boot_id: Uuid::now_v7(), node_id: "test".to_owned() };
     server.store.node_register(claimant.clone(), Duration::from_secs(60)).await.unwrap();
-    let claim = ClaimHere { claimant: claimant.clone(), slots: 1 };
+    let claim = ClaimHere { claimant: claimant.clone(), slots: 1, high_only: 0 };
     let claimed = server.store.execution_claim(claim).await.unwrap();
     assert_eq!(claimed[0].id, made.id());
     let (status, cause) = (RecoveryStatus::Escalated, "attempts_spent");

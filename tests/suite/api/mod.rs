@@ -7,5 +7,6 @@ mod forecast;
 mod keys;
 mod once;
 mod protocol;
+mod queues;
 mod schedules;
 mod server;

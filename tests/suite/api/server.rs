@@ -41,6 +41,9 @@ impl Handles for Pretended {
         self.wakes.lock().push(what);
     }
     fn cancel_requested(&self, _id: i64) {}
+    fn resources(&self) -> Value {
+        json!({ "nodeId": "pretended", "bootId": null })
+    }
     fn scheduler_status(&self) -> SchedulerStatus {
         SchedulerStatus { running: true, ..SchedulerStatus::default() }
     }

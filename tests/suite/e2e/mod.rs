@@ -1,6 +1,7 @@
 //! The whole product from outside: the real binary on either store, with a ledger of its own.
 
 mod actors;
+mod admission;
 mod boundaries;
 mod clocks;
 mod crashes;

@@ -323,7 +323,7 @@ pub(crate) async fn leases_expire_with_their_node(bench: &Bench) {
     assert_eq!(expired().await, [execution.id]);
     let boot = claim.claimant.boot_id;
     assert!(!bench.store.node_beat(boot, Duration::from_secs(30)).await.unwrap());
-    let unknown = ClaimHere { claimant: claimant(1).claimant, slots: 1 };
+    let unknown = ClaimHere { claimant: claimant(1).claimant, slots: 1, high_only: 0 };
     let rows = vec![row(bench.now())];
     let orphan = bench.store.execution_create_batch(rows, Some(unknown)).await.unwrap();
     assert_eq!(expired().await, [execution.id, orphan[0].id], "an unknown owner holds nothing");

@@ -247,7 +247,7 @@ pub(crate) fn firing(
 
 pub(crate) fn claimant(slots: usize) -> ClaimHere {
     let boot_id = Uuid::new_v4();
-    ClaimHere { claimant: Claimant { boot_id, node_id: "node-a".to_owned() }, slots }
+    ClaimHere { claimant: Claimant { boot_id, node_id: "node-a".to_owned() }, slots, high_only: 0 }
 }
 
 pub(crate) fn completed(execution: &Execution) -> Finish {

@@ -3,6 +3,7 @@
 //! A law is an async function of a [`Bench`]; its name is listed once, below, and becomes a test a
 //! back end.
 
+mod admission;
 mod errors;
 mod executions;
 pub(crate) mod fixtures;
@@ -79,6 +80,23 @@ laws! {
         leases_expire_with_their_node,
         log_lines_are_kept_once_and_in_order,
         a_trim_and_its_gap_are_one_change,
+    }
+    admission {
+        rows_with_limits_are_left_out_of_other_claims,
+        a_key_runs_up_to_its_limit_in_order,
+        racing_claimants_never_exceed_a_limit,
+        a_paused_queue_holds_its_own_and_nobody_else,
+        a_queue_has_limits_of_its_own,
+        a_rate_counts_the_starts_that_are_stored,
+        the_runs_of_a_schedule_that_queue_go_one_after_the_other,
+        what_does_not_fit_its_node_waits_and_says_so,
+        slots_are_shared_by_rank_with_what_has_no_limits,
+        what_is_less_urgent_is_late_by_no_more_than_its_bound,
+        an_operator_moves_what_waits,
+        a_queue_is_told_of_and_forgotten_when_empty,
+        a_deadline_is_met_or_told_of_once,
+        a_deadline_is_in_doubt_when_the_run_has_not_begun_in_time,
+        a_row_that_waits_for_its_instant_is_looked_for_then,
     }
     ledger {
         a_random_history_leaves_every_planned_instant_one_outcome,

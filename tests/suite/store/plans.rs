@@ -10,14 +10,51 @@ use carillon::store::{MISSED_OF_SCHEDULE, RAN_OF_SCHEDULE, StoreLocation};
 /// A statement that both back ends understand, and the index that must serve it.
 const SERVED: &[(&str, &str)] = &[
     (
-        "SELECT id FROM task_executions $CLAIM WHERE status = 'pending' AND available_at <= $NOW \
-         ORDER BY priority_rank, available_at, id LIMIT 10",
+        "SELECT id FROM task_executions $CLAIM WHERE status = 'pending' AND NOT gated \
+         AND available_at <= $NOW AND rank_at <= $NOW ORDER BY rank_at, id LIMIT 10",
         "task_executions_claim",
     ),
     (
         "SELECT available_at FROM task_executions $AVAILABLE WHERE status = 'pending' \
-         ORDER BY available_at LIMIT 1",
+         AND NOT gated ORDER BY available_at LIMIT 1",
         "task_executions_available",
+    ),
+    (
+        "SELECT id FROM task_executions WHERE status = 'pending' AND gated AND held_by = 'key:a' \
+         AND rank_at <= $NOW AND available_at <= $NOW ORDER BY rank_at, id LIMIT 256",
+        "task_executions_gated",
+    ),
+    (
+        "SELECT held_by FROM task_executions WHERE status = 'pending' AND gated \
+         AND held_by > 'key:a' ORDER BY held_by LIMIT 1",
+        "task_executions_gated",
+    ),
+    (
+        "SELECT id FROM task_executions $ELDERS WHERE status = 'pending' AND gated \
+         AND held_by >= '~' ORDER BY rank_at, id LIMIT 64",
+        "task_executions_elders",
+    ),
+    (
+        "SELECT available_at FROM task_executions WHERE status = 'pending' AND gated \
+         AND available_at > $NOW ORDER BY available_at LIMIT 1",
+        "task_executions_gated_available",
+    ),
+    (
+        "SELECT concurrency_key, count(*) FROM task_executions WHERE status = 'running' \
+         AND status IN ('pending', 'running') AND concurrency_key IS NOT NULL AND concurrency_key IN ('a', 'b') \
+         GROUP BY concurrency_key",
+        "task_executions_key",
+    ),
+    (
+        "SELECT started_at FROM task_executions WHERE concurrency_key IS NOT NULL \
+         AND concurrency_key = 'a' AND started_at IS NOT NULL AND started_at > $NOW \
+         ORDER BY started_at DESC LIMIT 10",
+        "task_executions_key_starts",
+    ),
+    (
+        "SELECT status, count(*) FROM task_executions WHERE queue IS NOT NULL AND status IN \
+         ('pending', 'running') AND queue = 'a' GROUP BY queue, status",
+        "task_executions_queue",
     ),
     (
         "SELECT e.id FROM task_executions e WHERE e.status = 'running' AND NOT EXISTS \
@@ -122,7 +159,8 @@ async fn sqlite_serves_each_list_from_its_index() {
             .replace("$NOW", "1800000000000000")
             .replace("$UUID", "'x'")
             .replace("$CLAIM", "INDEXED BY task_executions_claim")
-            .replace("$AVAILABLE", "INDEXED BY task_executions_available");
+            .replace("$AVAILABLE", "INDEXED BY task_executions_available")
+            .replace("$ELDERS", "INDEXED BY task_executions_elders");
         let plan: Vec<SqlitePlan> = diesel::sql_query(format!("EXPLAIN QUERY PLAN {statement}"))
             .load(&mut connection)
             .unwrap();
@@ -147,6 +185,7 @@ async fn postgres_serves_each_list_from_its_index() {
             .replace("$NOW", "now()")
             .replace("$CLAIM", "")
             .replace("$AVAILABLE", "")
+            .replace("$ELDERS", "")
             .replace("$UUID", "'00000000-0000-0000-0000-000000000000'");
         let query = diesel::sql_query(format!("EXPLAIN {statement}"));
         let plan: Vec<PostgresPlan> =

@@ -1,6 +1,6 @@
 //! The policies of a schedule, each group in a file of its own: read from a request, written back.
 
-mod admission;
+pub(crate) mod admission;
 mod cadence;
 mod events;
 mod recovery;

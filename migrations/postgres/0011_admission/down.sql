@@ -1,0 +1,16 @@
+DROP TABLE chain_deadlines;
+DROP TABLE task_queues;
+DROP INDEX task_executions_key_starts;
+DROP INDEX task_executions_key;
+DROP INDEX task_executions_queue_starts;
+DROP INDEX task_executions_queue;
+DROP INDEX task_executions_elders;
+DROP INDEX task_executions_gated_available;
+DROP INDEX task_executions_gated;
+DROP INDEX task_executions_urgent;
+DROP INDEX task_executions_available;
+CREATE INDEX task_executions_available ON task_executions (available_at) WHERE status = 'pending';
+DROP INDEX task_executions_claim;
+CREATE INDEX task_executions_claim ON task_executions (priority_rank, available_at, id) WHERE status = 'pending';
+ALTER TABLE task_executions DROP COLUMN held_by;
+ALTER TABLE task_executions DROP COLUMN rank_at;

@@ -30,7 +30,6 @@ use crate::tasks::function::FunctionRegistry;
 use crate::tasks::shim::LOST_GRACE;
 use crate::tasks::{ControlGroups, Limits, TaskEnvironment, TaskSettings};
 use crate::telemetry::host::HostPaths;
-use crate::telemetry::{LogControl, Metrics};
 
 /// Threads that drive tasks.
 const TASK_THREADS: usize = 2;

@@ -22,7 +22,7 @@ pub enum FaultPoint {
 }
 
 /// The operations that write, each of which commits in one place a back end.
-pub const BOUNDARIES: [&str; 31] = [
+pub const BOUNDARIES: [&str; 36] = [
     "execution_create",
     "execution_create_batch",
     "execution_claim",
@@ -54,6 +54,11 @@ pub const BOUNDARIES: [&str; 31] = [
     "schedule_delete",
     "schedule_fire",
     "clock_set_back",
+    "execution_claim_gated",
+    "execution_rerank",
+    "deadline_sweep",
+    "queue_put",
+    "queue_delete",
 ];
 
 /// What a planned failure does.

@@ -5,10 +5,11 @@
 //! schedule's limit, the room of the node. The first gate that says no is the **lane** it waits in,
 //! with a reason for people. Guarantees, tried against a simple model:
 //! - No limit is ever exceeded, counting what runs and what this plan starts.
-//! - In a lane the first goes first: once one of a lane is held, those ranked behind it are held too.
+//! - In a lane the first goes first: once one of a lane is held, those ranked behind it are held
+//!   too.
 //! - What is held in one lane holds up no other: slots go to whoever may start.
-//! - Who waits for several gates at once and is overdue by [`PATIENCE`] keeps its place in those that
-//!   would let it through, so that others do not take turns in front of it for ever.
+//! - Who waits for several gates at once and is overdue by [`PATIENCE`] keeps its place in those
+//!   that would let it through, so that others do not take turns in front of it for ever.
 //!
 //! Not here: where candidates and counts come from (`store/queries/admission.rs`).
 

@@ -84,7 +84,7 @@ pub fn advise(runs: &[PastRun], load: &[PastLoad]) -> Advice {
         .iter()
         .map(|(_, usage)| i64::try_from(usage.peak_memory_bytes).unwrap_or(i64::MAX))
         .collect();
-    advice.memory_mb = percentile(&peaks, 95).map(|bytes| memory_mb(bytes));
+    advice.memory_mb = percentile(&peaks, 95).map(memory_mb);
     // Thousandths of a processor, as a run of an hour and one of a second count the same.
     let shares: Vec<i64> = used
         .iter()

@@ -20,6 +20,7 @@
 //! The contract's functions are in `contract/`, their work in `queries/` (compiled once per back
 //! end), connections and hot statements in `sqlite/` and `postgres/`.
 
+mod admission_types;
 mod changes;
 mod contract;
 mod conversions;
@@ -39,6 +40,7 @@ mod types;
 
 use std::sync::Arc;
 
+pub use admission_types::*;
 pub use error::{StoreError, StoreResult};
 pub use faulty::{BOUNDARIES, FaultPlan, FaultPoint};
 pub use page::*;

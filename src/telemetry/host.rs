@@ -1,8 +1,8 @@
 //! The machine as this process may use it: processors, memory, the disk of the data directory.
 //!
 //! Read from `/proc` and, where one is in force, from the control group (v2) that this process is
-//! in: the tightest of `cpu.max` and `memory.max` on the way to the root counts, as the kernel counts
-//! it. What cannot be read is left out, never guessed.
+//! in: the tightest of `cpu.max` and `memory.max` on the way to the root counts, as the kernel
+//! counts it. What cannot be read is left out, never guessed.
 
 use std::fs;
 use std::path::{Path, PathBuf};

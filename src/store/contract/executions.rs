@@ -48,8 +48,8 @@ impl Store {
         run!(self, write, executions::execution_claim(claim))
     }
 
-    /// Claims among the rows that are admitted one by one: those that every limit, queue and breaker
-    /// lets through start, the others are told why not. One at a time over all nodes.
+    /// Claims among the rows that are admitted one by one: those that every limit, queue and
+    /// breaker lets through start, the others are told why not. One at a time over all nodes.
     ///
     /// # Errors
     /// See [`StoreError`](crate::store::StoreError).

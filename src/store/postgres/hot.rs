@@ -79,8 +79,9 @@ macro_rules! insert_executions {
 execution_columns!(insert_executions, row, 'a);
 
 statement! {
-    /// By rank; rows that are admitted one by one are left alone, and rows that another node is claiming are passed over. The
-    /// array keeps the planner on the primary key whatever it believes about `status`.
+    /// By rank; rows that are admitted one by one are left alone, and rows that another node is
+    /// claiming are passed over. The array keeps the planner on the primary key whatever it
+    /// believes about `status`.
     ClaimExecutions<'a> => <diesel::dsl::AsSelect<ExecutionRow, Db> as Expression>::SqlType {
         "WITH picked AS MATERIALIZED (SELECT id FROM task_executions WHERE status = 'pending' \
          AND NOT gated AND available_at <= ", available_at: Instant as sql::Instant;

@@ -1,8 +1,8 @@
 //! Admission: executions that wait for more than a free slot, claimed one by one by plan.
 //!
 //! One transaction at a time does this, also across nodes (a lock on PostgreSQL, the one writer on
-//! SQLite), so that limits hold whoever claims. It never reads all that waits: what is held waits in
-//! a lane named after what holds it, and only the first of each lane are looked at again, beside
+//! SQLite), so that limits hold whoever claims. It never reads all that waits: what is held waits
+//! in a lane named after what holds it, and only the first of each lane are looked at again, beside
 //! what came newly and those that wait longest for several gates at once.
 
 use std::collections::{HashMap, HashSet};

@@ -21,12 +21,15 @@ use crate::store::schema::task_queues as t;
 use crate::store::sql_types::Instant;
 use crate::store::{KeysetPage, KeysetRequest, QueueChange, QueueCounts, QueueRow, Topic};
 
+/// A queue's name, its limits, and since when it is paused.
+type RulesRow = (String, Option<i32>, Option<i32>, Option<Instant>);
+
 /// The rules of those of `names` that have any.
 pub(super) async fn rules_of(
     tx: &mut Tx,
     names: &[String],
 ) -> OpResult<HashMap<String, QueueRules>> {
-    let rows: Vec<(String, Option<i32>, Option<i32>, Option<Instant>)> = t::table
+    let rows: Vec<RulesRow> = t::table
         .filter(t::name.eq_any(names))
         .select((t::name, t::max_concurrent, t::rate_per_minute, t::paused_at))
         .load(tx.conn())

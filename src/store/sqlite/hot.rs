@@ -82,7 +82,8 @@ statement! {
 }
 
 statement! {
-    /// By rank, but for rows that are admitted one by one; the claim index gives that order without sorting.
+    /// By rank, but for rows that are admitted one by one; the claim index gives that order
+    /// without sorting.
     ClaimExecutions<'a> => <diesel::dsl::AsSelect<ExecutionRow, Db> as Expression>::SqlType {
         "UPDATE task_executions SET status = 'running', started_at = ", started_at: Instant as sql::Instant;
         ", lease_owner = ", lease_owner: Uid as sql::Uid;

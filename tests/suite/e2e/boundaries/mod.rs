@@ -6,6 +6,8 @@
 //! The list of boundaries is the code's own ([`BOUNDARIES`]): a new one without a way that leads to
 //! it fails here.
 
+mod policies;
+
 use std::collections::BTreeSet;
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -31,7 +33,6 @@ const NOT_SERVED: [&str; 1] = ["execution_create_batch"];
 const PATIENCE: Duration = Duration::from_secs(30);
 const EXECUTIONS: &str = "/api/execution/executions";
 const SCHEDULES: &str = "/api/scheduler/schedules";
-const QUEUE: &str = "/api/v2/queues/boundary";
 
 fn a_kill_before_any_commit_loses_and_doubles_nothing(backend: Backend) {
     kill_at_every_boundary(backend, "before");
@@ -108,20 +109,7 @@ impl Trial {
             "error_retry" => self.failed("errors/errors", &self.passing_the_second_time(), true),
             "error_decide" => self.failed("errors/errors", &failing(), false),
             "dead_letter_resubmit" | "dead_letter_discard" => self.failed("dlq", &failing(), false),
-            "deadline_sweep" => {
-                let mut late = far_away("late");
-                late["scheduleConfig"]["intervalMs"] = json!(500);
-                late["slaMs"] = json!(1);
-                late["taskConfig"]["command"] = json!("sleep 0.2");
-                self.server.post(SCHEDULES, &late)["id"].clone()
-            }
-            "queue_delete" => self.server.call("PUT", QUEUE, &json!({"maxConcurrent": 2})).1,
-            "execution_rerank" => {
-                let run = json!({"taskType": "shell_command", "taskConfig": {"command": "true"},
-                                 "runAt": "2999-01-01T00:00:00Z"});
-                self.server.post(EXECUTIONS, &run)["id"].clone()
-            }
-            _ => Value::Null,
+            other => self.prepare_policies(other),
         }
     }
 
@@ -174,20 +162,8 @@ impl Trial {
             | "session_close_stale"
             | "clock_set_back"
             | "retention_sweep"
-            | "deadline_sweep"
             | "schedule_fire" => {}
             "execution_create" => self.create_once(),
-            "execution_claim_gated" => {
-                let run = json!({"taskType": "shell_command", "taskConfig": {"command": "true"},
-                                 "concurrencyKey": "boundary"});
-                server.call("POST", EXECUTIONS, &run);
-            }
-            "execution_rerank" => {
-                let path = format!("/api/v2/executions/{id}/priority");
-                server.call("POST", &path, &json!({"priority": "low"}));
-            }
-            "queue_put" => drop(server.call("PUT", QUEUE, &json!({"maxConcurrent": 2}))),
-            "queue_delete" => drop(server.call("DELETE", QUEUE, &Value::Null)),
             "execution_cancel" => {
                 let run =
                     json!({"taskType": "shell_command", "taskConfig": {"command": "sleep 2"}});
@@ -239,7 +215,7 @@ impl Trial {
             "schedule_delete" => {
                 server.call("DELETE", &format!("{SCHEDULES}/{id}"), &Value::Null);
             }
-            other => panic!("nothing leads to {other}: say what does"),
+            other => self.provoke_policies(other),
         }
     }
 
@@ -271,9 +247,7 @@ impl Trial {
             "schedule_update" => Some(server.get(&schedule)["description"] == "edited"),
             "schedule_set_enabled" => Some(server.get(&schedule)["enabled"] == false),
             "schedule_delete" => Some(server.call("GET", &schedule, &Value::Null).0 == 404),
-            "queue_put" => Some(server.call("GET", QUEUE, &Value::Null).0 == 200),
-            "queue_delete" => Some(server.call("GET", QUEUE, &Value::Null).0 == 404),
-            _ => None,
+            other => self.policy_shows(other),
         };
         if let Some(shows) = shows {
             assert_eq!(shows, is_committed, "{}", self.boundary);
@@ -288,7 +262,7 @@ impl Trial {
                 assert_eq!(self.schedules_of(&self.key()).len(), 1);
             }
             "state_set" => drop(self.server.post("/api/scheduler/start", &Value::Null)),
-            _ => {}
+            other => self.settle_policies(other),
         }
     }
 

@@ -148,6 +148,9 @@ routes! {
     V1    POST   "/dlq/{id}/resubmit"                      OPERATOR Work  v1::dead_letters::resubmit;
     V1    POST   "/dlq/{id}/discard"                       OPERATOR Write v1::dead_letters::discard;
 
+    V1    GET    "/circuitbreaker/status"                  VIEWER   Read  v2::breakers::status;
+    V1    POST   "/circuitbreaker/{key}/reset"             OPERATOR Write v2::breakers::reset;
+
     V1    GET    "/websocket/stats"                        VIEWER   Read  v1::parts::websocket;
     V1    GET    "/conductor/workers"                      VIEWER   Read  v1::parts::conductor;
     V1    GET    "/health"                                 VIEWER   Read  v1::health::report;
@@ -164,6 +167,19 @@ routes! {
     V2    POST   "/queues/{name}/resume"                   OPERATOR Write v2::queues::resume;
     V2    PUT    "/executions/{id}/priority"               OPERATOR Write v2::priority::set;
     V2    POST   "/executions/{id}/priority"               OPERATOR Write v2::priority::set;
+    V2    GET    "/breakers"                               VIEWER   Read  v2::breakers::list;
+    V2    GET    "/breakers/{key}"                         VIEWER   Read  v2::breakers::show;
+    V2    POST   "/breakers/{key}/probe"                   OPERATOR Write v2::breakers::probe;
+    V2    POST   "/breakers/{key}/force-open"              OPERATOR Write v2::breakers::force_open;
+    V2    POST   "/breakers/{key}/force-close"             OPERATOR Write v2::breakers::force_close;
+    V2    POST   "/breakers/{key}/reset"                   OPERATOR Write v2::breakers::reset;
+    V2    GET    "/errors/groups"                          VIEWER   Read  v2::error_groups::list;
+    V2    GET    "/errors/groups/{fingerprint}"            VIEWER   Read  v2::error_groups::show;
+    V2    POST   "/errors/groups/{fingerprint}/resolve"    OPERATOR Write v2::error_groups::resolve;
+    V2    GET    "/dead-letters"                           VIEWER   Read  v2::dead_letters::list;
+    V2    GET    "/dead-letters/groups"                    VIEWER   Read  v2::dead_letters::groups;
+    V2    POST   "/dead-letters/resubmit"                  OPERATOR Work  v2::dead_letters::resubmit;
+    V2    POST   "/dead-letters/discard"                   OPERATOR Write v2::dead_letters::discard;
 
     Admin GET    "/actors"                                 ADMIN    Read  admin::actors::tree;
     Admin GET    "/actors/{path}"                          ADMIN    Read  admin::actors::show;

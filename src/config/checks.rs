@@ -52,6 +52,8 @@ pub const RANGES: &[(&str, i64, i64)] = &[
     ("recovery.tick_ms", 50, 60 * SECOND),
     ("recovery.batch_max", 1, 10_000),
     ("recovery.max_crash_attempts", 1, 1_000),
+    ("recovery.dead_letter_alert", 0, 1_000_000),
+    ("recovery.dead_letter_alert_ms", 60_000, 86_400_000),
     ("recovery.dead_letter_days", 1, 36_500),
     ("events.keep_days", 1, 36_500),
     ("events.keep_min", 1_000, 1_000_000_000),

@@ -199,6 +199,10 @@ section! {
         max_crash_attempts: u32 = 3,
         /// Days that a dead letter is kept.
         dead_letter_days: u32 = 30,
+        /// Dead letters added within `dead_letter_alert_ms` that raise an alert; 0 raises none.
+        dead_letter_alert: u32 = 100,
+        /// How far back they are counted; an alert is raised once in so long.
+        dead_letter_alert_ms: Millis = Millis(3_600_000),
     }
 }
 

@@ -55,6 +55,18 @@ text_enum! {
     }
 }
 
+text_enum! {
+    /// Where a group of errors stands.
+    pub enum GroupStatus {
+        /// Seen, and not resolved.
+        Open = "open",
+        /// A person said that it is solved.
+        Resolved = "resolved",
+        /// It came back after that.
+        Regressed = "regressed",
+    }
+}
+
 /// One record a chain, opened at its first failure.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ErrorRecord {
@@ -111,8 +123,10 @@ pub struct DeadLetter {
     pub schedule_name: Option<String>,
     /// What to run.
     pub task: TaskSnapshot,
-    /// Why: `attempts_spent`, `permanent`, `poison`.
+    /// Why: `attempts_spent`, `permanent`, `poison`, `retry_budget_spent`, `escalated`.
     pub cause: String,
+    /// The newest failure's; equal for the same cause.
+    pub fingerprint: String,
     /// Every attempt: `[{id, executionId, attempt, status, startedAt, completedAt, error}]`.
     pub attempts: Value,
     /// Where it stands.
@@ -151,6 +165,10 @@ pub struct FailureEntry {
     pub severity: Severity,
     /// Equal for the same cause.
     pub fingerprint: String,
+    /// The message without what differs between two occurrences.
+    pub pattern: String,
+    /// The command's exit code.
+    pub exit_code: Option<i64>,
     /// `maxAttempts - 1`.
     pub max_retry_attempts: i32,
     /// What happens next.

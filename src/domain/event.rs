@@ -8,7 +8,8 @@ use serde::{Serialize, Serializer};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::domain::error_record::{DeadLetter, ErrorRecord};
+use crate::domain::breaker::{Breaker, Transition};
+use crate::domain::error_record::{DeadLetter, ErrorRecord, GroupStatus};
 use crate::domain::execution::{
     Execution, ExecutionError, ExecutionStatus, ExecutionUsage, NewExecution, Priority, Severity,
     Trigger,
@@ -309,8 +310,101 @@ pub fn dead_letter_event(letter: &DeadLetter, event_type: &'static str) -> NewEv
             "scheduleId": letter.schedule_id,
             "scheduleName": letter.schedule_name,
             "cause": letter.cause,
+            "fingerprint": letter.fingerprint,
             "status": letter.status,
         })
         .to_string(),
+    }
+}
+
+/// An event about a breaker: `breaker_opened`, `_half_open`, `_closed`, with the run or the person
+/// that changed it, and why they did.
+#[must_use]
+pub fn breaker_event(
+    key: &str,
+    breaker: &Breaker,
+    transition: Transition,
+    (execution_id, by, reason): (Option<i64>, Option<&str>, Option<&str>),
+) -> NewEvent {
+    NewEvent {
+        event_type: transition.to.event_type(),
+        room: Room::Tasks,
+        schedule_id: None,
+        execution_id,
+        severity: None,
+        tags: Vec::new(),
+        owner: None,
+        payload: json!({
+            "key": key,
+            "state": transition.to,
+            "previous": transition.from,
+            "cause": transition.cause,
+            "executionId": execution_id,
+            "probeAt": optional_instant(breaker.probe_at),
+            "forcedUntil": optional_instant(breaker.forced.as_ref().and_then(|f| f.until)),
+            "by": by,
+            "reason": reason,
+        })
+        .to_string(),
+    }
+}
+
+/// What an event tells of a group of errors.
+#[derive(Clone, Copy, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct GroupFacts<'a> {
+    /// Row id.
+    pub id: i64,
+    /// Equal for the same cause.
+    pub fingerprint: &'a str,
+    /// Where it stands.
+    pub status: GroupStatus,
+    /// The errors' kind.
+    pub kind: &'a str,
+    /// The newest message.
+    pub message: &'a str,
+    /// Attempts that ended so.
+    pub occurrences: i64,
+    /// How often it came back.
+    pub regressions: i64,
+    /// The newest one's schedule.
+    pub schedule_id: Option<i64>,
+    /// The newest one's row id.
+    pub execution_id: i64,
+    /// Who resolved it.
+    #[serde(rename = "resolvedBy")]
+    pub by: Option<&'a str>,
+    /// How.
+    #[serde(rename = "resolutionNotes")]
+    pub notes: Option<&'a str>,
+}
+
+/// An event about a group of errors: `error_group_resolved`, `error_regressed`.
+#[must_use]
+pub fn error_group_event(facts: &GroupFacts<'_>, event_type: &'static str) -> NewEvent {
+    NewEvent {
+        event_type,
+        room: Room::Tasks,
+        schedule_id: facts.schedule_id,
+        execution_id: Some(facts.execution_id),
+        severity: None,
+        tags: Vec::new(),
+        owner: None,
+        payload: serde_json::to_string(facts).unwrap_or_else(|_| "null".to_owned()),
+    }
+}
+
+/// An event that raises an alert: what grows or fails without a task of its own to show it.
+#[must_use]
+pub fn alert_event(kind: &'static str, severity: Severity, details: &Value) -> NewEvent {
+    NewEvent {
+        event_type: "alert_raised",
+        room: Room::Alerts,
+        schedule_id: None,
+        execution_id: None,
+        severity: Some(severity),
+        tags: Vec::new(),
+        owner: None,
+        payload: json!({ "kind": kind, "severity": severity, "details": details }).to_string(),
     }
 }

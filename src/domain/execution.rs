@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use uuid::Uuid;
 
+use crate::domain::breaker;
 use crate::domain::options::TaskOptions;
 pub use crate::domain::task::TaskError as ExecutionError;
 use crate::domain::text_enum;
@@ -235,7 +236,7 @@ impl Gates {
         Self {
             queue: admission.queue.clone(),
             concurrency_key: admission.concurrency_key.clone(),
-            target: None,
+            target: breaker::target_of(task),
             is_gated: admission.is_gated(),
         }
     }

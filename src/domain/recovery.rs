@@ -3,18 +3,20 @@
 //! An attempt that failed is charged to one of three accounts. A failure of the task counts
 //! against `maxAttempts`; a lost node counts against `maxCrashAttempts` (a task that keeps taking
 //! its node down is poison); an interruption by a shutdown counts against neither. The decision is
-//! made from the row alone, so that the transaction that ends the attempt can write it.
+//! made from the row alone, with the rules that it carries, so that the transaction that ends the
+//! attempt can write it.
 
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
+use crate::domain::classification::{Class, Failure, classify};
 use crate::domain::error_record::{ErrorType, FailureEntry, RecoveryDecision, RecoveryStatus};
 use crate::domain::execution::{
-    Execution, ExecutionError, ExecutionStatus, NewExecution, Severity, Trigger,
+    Execution, ExecutionError, ExecutionStatus, Gates, NewExecution, Severity, Trigger,
 };
+use crate::domain::fingerprint::{fingerprint, pattern_of};
 use crate::domain::retry::RetryPolicy;
 
 /// Kind of an attempt whose node was lost.
@@ -23,8 +25,6 @@ pub const NODE_LOST: &str = "node_lost";
 pub const INTERRUPTED: &str = "interrupted";
 /// Kind of an attempt that ran longer than its timeout.
 pub const TIMEOUT: &str = "timeout";
-/// How many characters of a normalised message go into a fingerprint.
-const FINGERPRINT_MESSAGE_CHARS: usize = 200;
 
 /// Limits of recovery that are settings, not policy.
 #[derive(Clone, Copy, Debug)]
@@ -66,18 +66,21 @@ pub fn counts_after(row: &NewExecution, kind: &str) -> (i32, i32) {
     }
 }
 
-/// Decides what follows a failed attempt. `random` in `0.0..1.0` spreads the delay.
+/// Decides what follows a failed attempt; `None` when a rule says that nothing does. `random` in
+/// `0.0..1.0` spreads the delay.
 #[must_use]
 pub fn plan_failure(
     row: &Execution,
-    error: &ExecutionError,
+    failure: &Failure<'_>,
     limits: RecoveryLimits,
     now: DateTime<Utc>,
     random: f64,
-) -> FailureEntry {
-    let policy = RetryPolicy::from_stored(&row.new.task.retry_policy);
+) -> Option<FailureEntry> {
+    let error = failure.error;
+    let task = &row.new.task;
+    let policy = RetryPolicy::from_stored(&task.retry_policy);
     let (failures, crashes) = counts_after(&row.new, &error.kind);
-    let mut severity = row.new.task.severity;
+    let mut severity = task.severity;
     let decision = match Charge::of(&error.kind) {
         Charge::Crash if crashes >= limits.max_crash_attempts => {
             severity = Severity::Critical;
@@ -87,24 +90,42 @@ pub fn plan_failure(
             give_up(RecoveryStatus::Unresolved, "permanent")
         }
         Charge::Crash | Charge::Free => RecoveryDecision::RetryAt(now),
-        Charge::Failure if !is_retried(&policy, error) => {
-            give_up(RecoveryStatus::Unresolved, "permanent")
-        }
-        Charge::Failure if i64::from(failures) >= i64::from(policy.max_attempts) => {
-            give_up(RecoveryStatus::Escalated, "attempts_spent")
-        }
         Charge::Failure => {
-            let attempt = u32::try_from(failures).unwrap_or(u32::MAX);
-            RecoveryDecision::RetryAt(later(now, policy.delay(attempt, random)))
+            let is_transient = match classify(&task.options.recovery.rules, failure) {
+                Some(Class::Ignore) => return None,
+                Some(Class::Transient) => true,
+                Some(Class::Permanent) => false,
+                None => is_retried(&policy, error),
+            };
+            if !is_transient {
+                give_up(RecoveryStatus::Unresolved, "permanent")
+            } else if i64::from(failures) >= i64::from(policy.max_attempts) {
+                give_up(RecoveryStatus::Escalated, "attempts_spent")
+            } else {
+                RecoveryDecision::RetryAt(later(now, wait(&policy, failures, failure, random)))
+            }
         }
     };
-    FailureEntry {
-        error_type: error_type(&row.new.task.task_type, &error.kind),
+    let pattern = pattern_of(&error.message);
+    Some(FailureEntry {
+        error_type: error_type(&task.task_type, &error.kind),
         severity,
-        fingerprint: fingerprint(&row.new.task.task_type, error),
+        fingerprint: fingerprint(&task.task_type, failure, &pattern),
+        pattern,
+        exit_code: failure.exit_code,
         max_retry_attempts: i32::try_from(policy.max_attempts).unwrap_or(i32::MAX) - 1,
         decision,
-    }
+    })
+}
+
+/// The policy's delay, and not before the instant that the answer asked for: those that were told
+/// the same instant come spread over `baseMs` after it.
+fn wait(policy: &RetryPolicy, failures: i32, failure: &Failure<'_>, random: f64) -> Duration {
+    let attempt = u32::try_from(failures).unwrap_or(u32::MAX);
+    let delay = policy.delay(attempt, random);
+    let Some(asked) = failure.asked_wait() else { return delay };
+    let spread = Duration::from_millis(policy.base_ms).mul_f64(random.clamp(0.0, 1.0));
+    delay.max(asked.saturating_add(spread))
 }
 
 /// Transient, and of a class that the policy names; a class-less failure (of the server itself) is
@@ -136,38 +157,6 @@ pub fn error_type(task_type: &str, kind: &str) -> ErrorType {
     }
 }
 
-/// A hash that is equal for failures of the same cause: digits and hex runs in the message are
-/// taken out, so that ids, times and addresses do not tell two occurrences apart.
-#[must_use]
-pub fn fingerprint(task_type: &str, error: &ExecutionError) -> String {
-    let mut hash = Sha256::new();
-    hash.update(task_type.as_bytes());
-    hash.update([0]);
-    hash.update(error.kind.as_bytes());
-    hash.update([0]);
-    hash.update(normalise(&error.message).as_bytes());
-    hash.finalize().iter().take(8).map(|byte| format!("{byte:02x}")).collect()
-}
-
-/// The message with every word that holds a digit replaced by `#`.
-fn normalise(message: &str) -> String {
-    let mut out = String::new();
-    for word in message.split_whitespace() {
-        if !out.is_empty() {
-            out.push(' ');
-        }
-        if word.chars().any(|c| c.is_ascii_digit()) {
-            out.push('#');
-        } else {
-            out.push_str(&word.to_lowercase());
-        }
-        if out.len() >= FINGERPRINT_MESSAGE_CHARS {
-            break;
-        }
-    }
-    out
-}
-
 /// The next attempt of a failed row's chain.
 #[must_use]
 pub fn next_attempt(failed: &Execution, execution_id: Uuid, now: DateTime<Utc>) -> NewExecution {
@@ -187,6 +176,7 @@ pub fn next_attempt(failed: &Execution, execution_id: Uuid, now: DateTime<Utc>) 
         failures_before: failures,
         crashes_before: crashes,
         dedup_key: None,
+        gates: Gates::of(&failed.new.task),
         ..NewExecution::clone(&failed.new)
     }
 }

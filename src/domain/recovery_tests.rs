@@ -3,6 +3,7 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use super::*;
+use crate::domain::classification::{Condition, Rule};
 use crate::domain::execution::{Gates, Priority, TaskSnapshot};
 use crate::domain::options::TaskOptions;
 
@@ -66,7 +67,8 @@ fn row(policy: Value, failures: i32, crashes: i32) -> Execution {
 }
 
 fn decide(row: &Execution, kind: &str) -> FailureEntry {
-    plan_failure(row, &ExecutionError::new(kind, "it broke"), LIMITS, now(), 0.5)
+    let error = ExecutionError::new(kind, "it broke");
+    plan_failure(row, &Failure::of(&error), LIMITS, now(), 0.5).unwrap()
 }
 
 fn retry_in(entry: &FailureEntry) -> Option<i64> {
@@ -152,9 +154,36 @@ fn the_next_attempt_keeps_its_chain_instant_and_task() {
 }
 
 #[test]
-fn the_same_cause_has_the_same_fingerprint_whatever_its_numbers() {
-    let of =
-        |message: &str| fingerprint("shell_command", &ExecutionError::new("exit_code", message));
-    assert_eq!(of("request 17 failed at 10:31:07"), of("request 99 failed at 11:02:55"));
-    assert_ne!(of("disk full"), of("access denied"));
+fn a_rule_overrules_the_table_and_the_policy() {
+    let with = |then, kind: &str, failures| {
+        let mut row = row(json!({"retryOn": []}), failures, 0);
+        let when = Condition { kinds: vec![kind.to_owned()], ..Condition::default() };
+        Arc::make_mut(&mut row.new).task.options.recovery.rules = vec![Rule { when, then }];
+        let error = ExecutionError::new(kind, "it broke");
+        plan_failure(&row, &Failure::of(&error), LIMITS, now(), 0.5)
+    };
+    let retried = with(Class::Transient, "http_4xx", 0).unwrap();
+    assert_eq!(retry_in(&retried), Some(1000));
+    let spent = with(Class::Transient, "http_4xx", 3).unwrap();
+    assert_eq!(gave_up(&spent), Some((RecoveryStatus::Escalated, "attempts_spent")));
+    let permanent = with(Class::Permanent, "timeout", 0).unwrap();
+    assert_eq!(gave_up(&permanent), Some((RecoveryStatus::Unresolved, "permanent")));
+    assert_eq!(with(Class::Ignore, "timeout", 0), None);
+    assert!(with(Class::Ignore, NODE_LOST, 0).is_some(), "rules are about the task's failures");
+}
+
+#[test]
+fn an_answer_that_asks_to_wait_is_not_asked_again_before() {
+    let error = ExecutionError::new("http_429", "too many");
+    let plan = |seconds, random| {
+        let failure = Failure {
+            http_status: Some(429),
+            retry_after: Some(Duration::from_secs(seconds)),
+            ..Failure::of(&error)
+        };
+        retry_in(&plan_failure(&row(Value::Null, 0, 0), &failure, LIMITS, now(), random).unwrap())
+    };
+    assert_eq!(plan(7, 0.0), Some(7_000));
+    assert_eq!(plan(7, 0.5), Some(7_500), "spread, so that they do not come at once");
+    assert_eq!(plan(0, 0.5), Some(1_000), "the policy's own delay is longer");
 }

@@ -78,6 +78,8 @@ pub struct Gauges {
     pub ready: i64,
     /// Dead letters in the queue.
     pub dead_letters: i64,
+    /// Breakers that are open or half open.
+    pub breakers_open: i64,
     /// Number of the newest event.
     pub event_seq: i64,
     /// Open sessions.
@@ -93,6 +95,7 @@ pub fn gauges(values: Gauges) {
     gauge!(names::EXECUTIONS_RUNNING).set(values.running as f64);
     gauge!(names::QUEUE_DEPTH).set(values.ready as f64);
     gauge!(names::DLQ_DEPTH).set(values.dead_letters as f64);
+    gauge!(names::BREAKERS_OPEN).set(values.breakers_open as f64);
     gauge!(names::EVENT_SEQ).set(values.event_seq as f64);
     gauge!(names::WS_CLIENTS).set(values.sessions as f64);
 }

@@ -23,7 +23,7 @@ use crate::runtime::handles::{
     SchedulerStatus, Wake as Who,
 };
 use crate::runtime::meter::{self, Gauges};
-use crate::runtime::recovery::RecoveryParts;
+use crate::runtime::recovery::{LetterWatch, RecoveryParts};
 use crate::runtime::scheduler::SchedulerParts;
 use crate::runtime::scheduler::status::SchedulerStatus as SharedSchedulerStatus;
 use crate::runtime::sessions::LiveState;
@@ -78,6 +78,10 @@ impl Parts {
             limits: Self::recovery_limits(&self.settings),
             batch: i64::try_from(self.settings.recovery.batch_max).unwrap_or(i64::MAX),
             tick: self.settings.recovery.tick_ms.duration(),
+            letters: LetterWatch {
+                threshold: self.settings.recovery.dead_letter_alert.into(),
+                window: self.settings.recovery.dead_letter_alert_ms.duration(),
+            },
         }
     }
 
@@ -173,11 +177,13 @@ impl System {
         let store = &self.parts.store;
         let counts = store.execution_counts().await.unwrap_or_default();
         let letters = store.dead_letter_stats().await.unwrap_or_default();
+        let breakers = store.breaker_counts().await.unwrap_or_default();
         let (_, newest) = store.event_bounds().await.unwrap_or_default();
         meter::gauges(Gauges {
             running: self.parts.launcher.running().len(),
             ready: counts.ready,
             dead_letters: letters.pending,
+            breakers_open: breakers.open + breakers.half_open,
             event_seq: newest,
             sessions: self.parts.live.table.count(),
         });

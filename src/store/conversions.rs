@@ -297,6 +297,7 @@ impl DeadLetterValues {
             discard_reason: l.discard_reason,
             created_at: Instant(l.created_at),
             updated_at: Instant(l.updated_at),
+            fingerprint: l.fingerprint,
         }
     }
 }
@@ -331,6 +332,7 @@ impl TryFrom<DeadLetterRow> for DeadLetter {
             discard_reason: row.discard_reason,
             created_at: row.created_at.0,
             updated_at: row.updated_at.0,
+            fingerprint: row.fingerprint,
         })
     }
 }

@@ -22,7 +22,7 @@ pub enum FaultPoint {
 }
 
 /// The operations that write, each of which commits in one place a back end.
-pub const BOUNDARIES: [&str; 36] = [
+pub const BOUNDARIES: [&str; 41] = [
     "execution_create",
     "execution_create_batch",
     "execution_claim",
@@ -59,6 +59,11 @@ pub const BOUNDARIES: [&str; 36] = [
     "deadline_sweep",
     "queue_put",
     "queue_delete",
+    "breaker_act",
+    "error_group_resolve",
+    "dead_letters_resubmit",
+    "dead_letters_discard",
+    "dead_letters_alert",
 ];
 
 /// What a planned failure does.

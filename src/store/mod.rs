@@ -31,6 +31,8 @@ mod models;
 mod op;
 mod page;
 mod postgres;
+mod recovery_rows;
+mod recovery_types;
 mod schema;
 mod shared;
 mod sql_types;
@@ -44,6 +46,7 @@ pub use admission_types::*;
 pub use error::{StoreError, StoreResult};
 pub use faulty::{BOUNDARIES, FaultPlan, FaultPoint};
 pub use page::*;
+pub use recovery_types::*;
 pub use types::*;
 
 use crate::clock::{Clock, Timestamp};

@@ -202,6 +202,7 @@ pub(crate) struct DeadLetterRow {
     pub(crate) discard_reason: Option<String>,
     pub(crate) created_at: Instant,
     pub(crate) updated_at: Instant,
+    pub(crate) fingerprint: String,
 }
 
 /// A row of `dead_letters` but its id, to be written.
@@ -221,6 +222,7 @@ pub(crate) struct DeadLetterValues {
     pub(crate) discard_reason: Option<String>,
     pub(crate) created_at: Instant,
     pub(crate) updated_at: Instant,
+    pub(crate) fingerprint: String,
 }
 
 /// A row of `schedule_ledger`.

@@ -194,6 +194,7 @@ diesel::table! {
         discard_reason -> Nullable<Text>,
         created_at -> Instant,
         updated_at -> Instant,
+        fingerprint -> Text,
     }
 }
 
@@ -300,6 +301,86 @@ diesel::table! {
         subscriptions -> Nullable<JsonDoc>,
         connected_at -> Instant,
         closed_at -> Nullable<Instant>,
+    }
+}
+
+diesel::table! {
+    use diesel::sql_types::{BigInt, Bool, Double, Integer, Nullable, SmallInt, Text};
+    use crate::store::sql_types::sql::{Instant, JsonDoc, Uid};
+
+    breakers (id) {
+        id -> BigInt,
+        key -> Text,
+        state -> Text,
+        recent -> Text,
+        in_a_row -> Integer,
+        policy_failures -> Integer,
+        policy_window -> Integer,
+        policy_open_ms -> BigInt,
+        opened_at -> Nullable<Instant>,
+        probe_at -> Nullable<Instant>,
+        probe_id -> Nullable<BigInt>,
+        forced -> Nullable<Text>,
+        forced_until -> Nullable<Instant>,
+        forced_by -> Nullable<Text>,
+        forced_reason -> Nullable<Text>,
+        created_at -> Instant,
+        updated_at -> Instant,
+    }
+}
+
+diesel::table! {
+    use diesel::sql_types::{BigInt, Bool, Double, Integer, Nullable, SmallInt, Text};
+    use crate::store::sql_types::sql::{Instant, JsonDoc, Uid};
+
+    breaker_history (id) {
+        id -> BigInt,
+        breaker_id -> BigInt,
+        at -> Instant,
+        from_state -> Text,
+        to_state -> Text,
+        cause -> Text,
+        execution_id -> Nullable<BigInt>,
+        by_whom -> Nullable<Text>,
+        reason -> Nullable<Text>,
+    }
+}
+
+diesel::table! {
+    use diesel::sql_types::{BigInt, Bool, Double, Integer, Nullable, SmallInt, Text};
+    use crate::store::sql_types::sql::{Instant, JsonDoc, Uid};
+
+    error_groups (id) {
+        id -> BigInt,
+        fingerprint -> Text,
+        error_type -> Text,
+        task_type -> Text,
+        kind -> Text,
+        exit_code -> Nullable<BigInt>,
+        pattern -> Text,
+        message -> Text,
+        occurrences -> BigInt,
+        first_seen_at -> Instant,
+        last_seen_at -> Instant,
+        last_execution_id -> BigInt,
+        last_schedule_id -> Nullable<BigInt>,
+        status -> Text,
+        resolved_at -> Nullable<Instant>,
+        resolved_by -> Nullable<Text>,
+        resolution_notes -> Nullable<Text>,
+        regressed_at -> Nullable<Instant>,
+        regressions -> BigInt,
+    }
+}
+
+diesel::table! {
+    use diesel::sql_types::{BigInt, Bool, Double, Integer, Nullable, SmallInt, Text};
+    use crate::store::sql_types::sql::{Instant, JsonDoc, Uid};
+
+    retry_budgets (key) {
+        key -> Text,
+        taken -> JsonDoc,
+        updated_at -> Instant,
     }
 }
 

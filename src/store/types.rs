@@ -56,6 +56,12 @@ pub struct DeadLetterFilter {
     pub statuses: Vec<DeadLetterStatus>,
     /// Of this schedule.
     pub schedule_id: Option<i64>,
+    /// With this fingerprint.
+    pub fingerprint: Option<String>,
+    /// Given up for this cause.
+    pub cause: Option<String>,
+    /// Added at or after it.
+    pub since: Option<DateTime<Utc>>,
 }
 
 /// An execution's name in a path: its row id or its public id.

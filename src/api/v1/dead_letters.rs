@@ -14,8 +14,11 @@ use crate::store::{Creation, DeadLetterFilter, StoredAnswer};
 /// `GET /dlq`.
 pub(crate) async fn list(call: Call) -> Answer {
     let mut query = call.query(&["status", "scheduleId", "limit", "offset"]);
-    let filter =
-        DeadLetterFilter { statuses: query.words("status"), schedule_id: query.id("scheduleId") };
+    let filter = DeadLetterFilter {
+        statuses: query.words("status"),
+        schedule_id: query.id("scheduleId"),
+        ..DeadLetterFilter::default()
+    };
     let page = query.page();
     query.finish()?;
     let found = call.state.store().dead_letter_list(filter, page).await?;

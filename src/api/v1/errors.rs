@@ -8,7 +8,7 @@ use crate::api::error::{Answer, ApiError};
 use crate::api::wire::execution::{Overrides, parse_note};
 use crate::api::wire::views;
 use crate::domain::error_record::{ErrorRecord, RecoveryStatus};
-use crate::domain::execution::{Execution, NewExecution};
+use crate::domain::execution::{Execution, Gates, NewExecution};
 use crate::domain::recovery;
 use crate::runtime::handles::Wake;
 use crate::store::{
@@ -89,6 +89,7 @@ fn next_attempt(call: &Call, last: &Execution, overrides: Overrides) -> NewExecu
     let now = call.state.clock().now();
     let mut next = recovery::next_attempt(last, uuid::Uuid::now_v7(), now);
     next.task.task_config = overrides.over(next.task.task_config);
+    next.gates = Gates::of(&next.task);
     next.created_by = call.principal.as_ref().map(|principal| principal.name.clone());
     next
 }

@@ -36,21 +36,21 @@ pub(super) fn check_shell(
 }
 
 /// What a new row needs beside its task.
-pub(super) struct Order {
+pub(in crate::api) struct Order {
     /// What to run.
-    pub(super) task: TaskSnapshot,
+    pub(in crate::api) task: TaskSnapshot,
     /// What made it.
-    pub(super) trigger: Trigger,
+    pub(in crate::api) trigger: Trigger,
     /// How urgent.
-    pub(super) priority: Priority,
+    pub(in crate::api) priority: Priority,
     /// When it is due.
-    pub(super) due: Timestamp,
+    pub(in crate::api) due: Timestamp,
     /// The schedule and its name.
-    pub(super) schedule: Option<(i64, Option<String>)>,
+    pub(in crate::api) schedule: Option<(i64, Option<String>)>,
 }
 
 /// The first attempt of a new chain.
-pub(super) fn new_chain(call: &Call, order: Order) -> NewExecution {
+pub(in crate::api) fn new_chain(call: &Call, order: Order) -> NewExecution {
     let execution_id = Uuid::now_v7();
     let (schedule_id, schedule_name) =
         order.schedule.map_or((None, None), |(id, name)| (Some(id), name));

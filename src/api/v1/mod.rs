@@ -4,7 +4,7 @@ pub(super) mod dead_letters;
 pub(super) mod errors;
 pub(super) mod executions;
 pub(super) mod health;
-mod launch;
+pub(super) mod launch;
 pub(super) mod ledger;
 pub(super) mod parts;
 pub(super) mod scheduler;

@@ -56,6 +56,7 @@ macro_rules! words {
 }
 words!(
     crate::domain::error_record::DeadLetterStatus,
+    crate::domain::error_record::GroupStatus,
     crate::domain::error_record::RecoveryStatus,
     crate::domain::execution::ExecutionStatus,
     crate::domain::execution::Priority,
@@ -254,6 +255,11 @@ impl<'a> Fields<'a> {
             }
         }
         tags
+    }
+
+    /// What was wrong so far, for a reader around this one.
+    pub(crate) fn into_faults(self) -> Vec<Fault> {
+        self.faults
     }
 
     /// 422 with every fault, if there is one.

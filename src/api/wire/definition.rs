@@ -49,7 +49,8 @@ const KNOWN: &[&str] = &[
 ];
 
 /// Fields of the contract that are not built yet.
-const PLANNED: &[&str] = &["jitterMs", "queueLimit", "calendar", "calendars", "preemptible"];
+const PLANNED: &[&str] =
+    &["jitterMs", "queueLimit", "calendar", "calendars", "preemptible", "retryOnAnotherNode"];
 
 /// What an answer has beside the definition; only the server writes it.
 const READ_ONLY: &[&str] =

@@ -4,9 +4,11 @@
 //! the views of the v1 contract. Neither knows the store's or the server's state.
 
 pub(crate) mod body;
+pub(crate) mod breakers;
 pub(crate) mod cadence;
 pub(crate) mod definition;
 pub(crate) mod execution;
+pub(crate) mod groups;
 pub(crate) mod instant;
 pub(crate) mod ledger;
 pub(crate) mod options;

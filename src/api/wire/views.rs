@@ -275,6 +275,7 @@ pub(crate) fn dead_letter(letter: &DeadLetter) -> Value {
         "tags": tags,
         "owner": owner,
         "cause": letter.cause,
+        "fingerprint": letter.fingerprint,
         "attempts": letter.attempts,
         "status": letter.status,
         "resubmittedChainId": letter.resubmitted_chain_id,

@@ -19,7 +19,7 @@ use serde_json::Value;
 pub use self::admission::{AdmissionOptions, RateLimit, ResourceNeeds};
 pub use self::cadence::CadenceOptions;
 pub use self::events::EventOptions;
-pub use self::recovery::RecoveryOptions;
+pub use self::recovery::{BreakerOptions, RecoveryOptions, RetryBudget};
 
 /// Everything beyond the basics that a schedule says.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]

@@ -4,13 +4,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
+use serde_json::Value;
 use uuid::Uuid;
 
+use crate::domain::classification::Failure;
 use crate::domain::execution::{Execution, ExecutionError, ExecutionStatus, ExecutionUsage};
 use crate::domain::recovery::{RecoveryLimits, TIMEOUT, plan_failure};
 use crate::domain::task::Task;
 use crate::store::Finish;
 use crate::tasks::Outcome;
+
+/// The task type whose result has an HTTP status.
+const HTTP_TASK: &str = "http_request";
 
 /// The timeout that applies: the task's own, else the schedule's, else the type's default.
 #[must_use]
@@ -54,9 +59,18 @@ pub fn plan_finish(
         }
         Outcome::Cancelled { result, extra } => (ExecutionStatus::Cancelled, None, result, extra),
     };
-    let failure = error
-        .as_ref()
-        .map(|error| plan_failure(&row, error, facts.limits, facts.now, facts.random));
+    let failure = error.as_ref().and_then(|error| {
+        let number =
+            |name| result.as_ref().and_then(|result| result.get(name)).and_then(Value::as_i64);
+        let is_http = row.new.task.task_type == HTTP_TASK;
+        let failure = Failure {
+            error,
+            exit_code: number("exitCode").filter(|_| !is_http),
+            http_status: number("status").filter(|_| is_http).and_then(|s| u16::try_from(s).ok()),
+            retry_after: extra.retry_after,
+        };
+        plan_failure(&row, &failure, facts.limits, facts.now, facts.random)
+    });
     let usage = extra.usage.map(|usage| ExecutionUsage {
         processes_killed: extra.killed,
         peak_memory_bytes: usage.peak_memory_bytes,

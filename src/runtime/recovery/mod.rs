@@ -12,6 +12,7 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 use crate::clock::Clock;
+use crate::domain::classification::Failure;
 use crate::domain::execution::{Execution, ExecutionError, ExecutionStatus};
 use crate::domain::recovery::{NODE_LOST, RecoveryLimits, next_attempt, plan_failure};
 use crate::runtime::executor::launcher::Launcher;
@@ -22,6 +23,8 @@ use crate::supervision::Vitals;
 
 /// How long a pass waits after the store failed.
 const STORE_RETRY: Duration = Duration::from_millis(250);
+/// How often the dead letters are counted for their alert.
+const LETTERS_EVERY: Duration = Duration::from_secs(10);
 
 /// What recovery is made of.
 #[derive(Clone)]
@@ -38,6 +41,17 @@ pub struct RecoveryParts {
     pub batch: i64,
     /// The safety net: a lost announcement costs at most this.
     pub tick: Duration,
+    /// When growing dead letters raise an alert.
+    pub letters: LetterWatch,
+}
+
+/// When growing dead letters raise an alert.
+#[derive(Clone, Copy, Debug)]
+pub struct LetterWatch {
+    /// Letters added within the window; 0 raises none.
+    pub threshold: i64,
+    /// How far back they are counted.
+    pub window: Duration,
 }
 
 /// The recovery actor.
@@ -89,7 +103,12 @@ impl Work {
         let mut retries = self.parts.store.changes(Topic::Retries);
         let sweep_every = self.parts.launcher.lease().sweep_every();
         let mut sweep_at = Instant::now();
+        let mut letters_at = Instant::now();
         loop {
+            if letters_at <= Instant::now() {
+                self.watch_letters().await;
+                letters_at = Instant::now() + LETTERS_EVERY;
+            }
             let wait = match self.pass(&mut sweep_at, sweep_every).await {
                 Ok(wait) => {
                     self.vitals.ready();
@@ -106,6 +125,16 @@ impl Work {
                 () = self.waker.woken() => {}
                 () = tokio::time::sleep(wait) => {}
             }
+        }
+    }
+
+    /// Raises the alert of growing dead letters; a store that is away is met by the pass.
+    async fn watch_letters(&self) {
+        let LetterWatch { threshold, window } = self.parts.letters;
+        if threshold > 0
+            && let Err(error) = self.parts.store.dead_letters_watch(threshold, window).await
+        {
+            tracing::debug!(%error, "the dead letters were not counted");
         }
     }
 
@@ -191,7 +220,13 @@ impl Work {
             NODE_LOST,
             format!("the node `{node}` was lost while it ran this attempt"),
         );
-        let failure = plan_failure(&row, &error, self.parts.limits, self.parts.clock.now(), 0.5);
+        let failure = plan_failure(
+            &row,
+            &Failure::of(&error),
+            self.parts.limits,
+            self.parts.clock.now(),
+            0.5,
+        );
         Finish {
             row: Arc::new(row),
             lease_owner: owner,
@@ -202,7 +237,7 @@ impl Work {
             conductor_thread_id: None,
             usage: None,
             conductor_status: None,
-            failure: (!cancelled).then_some(failure),
+            failure: failure.filter(|_| !cancelled),
         }
     }
 }

@@ -1,7 +1,9 @@
 //! The operations of the store, as its callers see them. What each does is in `queries/`.
 
 mod admission;
+mod breakers;
 mod executions;
+mod groups;
 mod recovery;
 mod schedules;
 mod system;

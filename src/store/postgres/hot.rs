@@ -46,6 +46,9 @@ pub(crate) const EARLIER_BOOTS_END_AFTER: Option<Duration> = None;
 /// The planner knows how many rows wait, and needs no word about it.
 pub(crate) const BY_AVAILABLE: &str = "";
 
+/// Rows that another transaction holds are passed over.
+pub(crate) const PASS_OVER_LOCKED: &str = " FOR UPDATE SKIP LOCKED";
+
 /// Makes the statement that inserts rows.
 macro_rules! insert_executions {
     (

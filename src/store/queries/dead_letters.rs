@@ -43,7 +43,7 @@ impl StoredLetter {
     }
 }
 
-async fn lock(tx: &mut Tx, id: i64) -> OpResult<Option<StoredLetter>> {
+pub(super) async fn lock(tx: &mut Tx, id: i64) -> OpResult<Option<StoredLetter>> {
     let row: Option<DeadLetterRow> =
         locked!(t::table.filter(t::id.eq(id)).select(DeadLetterRow::as_select()))
             .get_result(tx.conn())
@@ -129,6 +129,7 @@ pub(super) async fn add(
         let letter = &mut stored.letter;
         letter.status = DeadLetterStatus::Pending;
         cause.clone_into(&mut letter.cause);
+        letter.fingerprint.clone_from(&record.fingerprint);
         letter.updated_at = now;
         letter.attempts = if letter.chain_id == record.chain_id {
             Value::from(attempts)
@@ -152,6 +153,7 @@ pub(super) async fn add(
             schedule_name: record.schedule_name.clone(),
             task: execution.new.task.clone(),
             cause: cause.to_owned(),
+            fingerprint: record.fingerprint.clone(),
             attempts: Value::from(attempts),
             status: DeadLetterStatus::Pending,
             resubmitted_chain_id: None,
@@ -201,10 +203,19 @@ pub(crate) async fn dead_letter_get(tx: &mut Tx, id: &i64) -> OpResult<DeadLette
     row.ok_or_else(|| not_found("dead letter", id))?.try_into()
 }
 
-fn filtered(filter: &DeadLetterFilter) -> t::BoxedQuery<'static, Db> {
+pub(super) fn filtered(filter: &DeadLetterFilter) -> t::BoxedQuery<'static, Db> {
     let mut query = t::table.into_boxed::<Db>();
     if let Some(schedule) = filter.schedule_id {
         query = query.filter(t::schedule_id.eq(schedule));
+    }
+    if let Some(fingerprint) = &filter.fingerprint {
+        query = query.filter(t::fingerprint.eq(fingerprint.clone()));
+    }
+    if let Some(cause) = &filter.cause {
+        query = query.filter(t::cause.eq(cause.clone()));
+    }
+    if let Some(since) = filter.since {
+        query = query.filter(t::created_at.ge(Instant(since)));
     }
     match filter.statuses.as_slice() {
         [] => query.filter(t::status.eq_any(QUEUED)),

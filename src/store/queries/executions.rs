@@ -10,7 +10,7 @@ use diesel_async::RunQueryDsl;
 use uuid::Uuid;
 
 use super::super::{Db, locked};
-use super::{Tx, deadlines, finishing, gated, hot, idempotency, page_of, queues};
+use super::{Tx, breakers, deadlines, finishing, gated, hot, idempotency, page_of, queues};
 use crate::clock::Timestamp;
 use crate::domain::event::{ExecutionMoment, NewEvent, execution_event};
 use crate::domain::execution::{Execution, ExecutionStatus, NewExecution, Priority, Trigger};
@@ -100,12 +100,13 @@ pub(super) fn waiting_topic(execution: &Execution) -> Topic {
 /// (the instant already ran, the key already waits) is left out of the answer.
 pub(super) async fn insert(
     tx: &mut Tx,
-    rows: Vec<Arc<NewExecution>>,
+    mut rows: Vec<Arc<NewExecution>>,
     claim: Option<&ClaimHere>,
 ) -> OpResult<Vec<Execution>> {
     if rows.is_empty() {
         return Ok(Vec::new());
     }
+    breakers::set_aside(tx, &mut rows).await?;
     queues::note(tx, &rows).await?;
     let now = tx.now().await?;
     let starting = places_to_start(&rows, claim, now);

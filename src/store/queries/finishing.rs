@@ -3,7 +3,7 @@
 
 use std::collections::HashSet;
 
-use super::{Tx, admission, dead_letters, deadlines, errors, hot};
+use super::{Tx, admission, breakers, budgets, dead_letters, deadlines, error_groups, errors, hot};
 use crate::clock::Timestamp;
 use crate::domain::error_record::{
     DeadLetterStatus, ErrorRecord, FailureEntry, RecoveryDecision, RecoveryStatus,
@@ -35,15 +35,23 @@ pub(crate) async fn execution_finish(tx: &mut Tx, batch: &[Finish]) -> OpResult<
     let (ends, written) = hot::finish_executions(tx.conn(), ends).await?;
     let mut results: Vec<FinishResult> =
         batch.iter().map(|finish| FinishResult::Superseded(finish.row.id)).collect();
-    for end in ends.iter().filter(|end| written.contains(&end.id)) {
-        let Some(finish) = batch.get(end.place) else { continue };
+    let ended: Vec<(&Finish, &End)> = ends
+        .iter()
+        .filter(|end| written.contains(&end.id))
+        .filter_map(|end| Some((batch.get(end.place)?, end)))
+        .collect();
+    let finishes: Vec<&Finish> = ended.iter().map(|(finish, _)| *finish).collect();
+    let probes = breakers::failed_probes(tx, &finishes).await?;
+    for (finish, end) in ended {
         if let Some(result) = results.get_mut(end.place) {
             *result = FinishResult::Done(end.status);
         }
         tx.event(event_of_end(finish, end));
         admission::note_end(tx, &finish.row);
-        settle(tx, finish, end).await?;
+        settle(tx, finish, end, probes.contains(&end.id)).await?;
     }
+    error_groups::count(tx, &finishes).await?;
+    breakers::record(tx, &finishes).await?;
     Ok(results)
 }
 
@@ -102,9 +110,15 @@ fn ended_row(finish: &Finish, end: &End) -> Execution {
     execution
 }
 
-async fn settle(tx: &mut Tx, finish: &Finish, end: &End) -> OpResult<()> {
+async fn settle(tx: &mut Tx, finish: &Finish, end: &End, is_probe: bool) -> OpResult<()> {
     if let Some(failure) = &finish.failure {
-        return settle_failed(tx, &ended_row(finish, end), failure).await;
+        let row = ended_row(finish, end);
+        let decision = if is_probe {
+            breakers::uncharged(&failure.decision, end.completed_at)
+        } else {
+            budgets::within(tx, &row, &failure.decision).await?
+        };
+        return settle_failed(tx, &row, failure, decision).await;
     }
     match end.status {
         ExecutionStatus::Completed => {
@@ -112,11 +126,8 @@ async fn settle(tx: &mut Tx, finish: &Finish, end: &End) -> OpResult<()> {
             settle_completed(tx, &finish.row).await
         }
         ExecutionStatus::Cancelled => settle_cancelled(tx, &finish.row).await,
-        ExecutionStatus::Pending
-        | ExecutionStatus::Running
-        | ExecutionStatus::Failed
-        | ExecutionStatus::Timeout
-        | ExecutionStatus::Skipped => Ok(()),
+        ExecutionStatus::Failed | ExecutionStatus::Timeout => settle_ignored(tx, &finish.row).await,
+        ExecutionStatus::Pending | ExecutionStatus::Running | ExecutionStatus::Skipped => Ok(()),
     }
 }
 
@@ -148,7 +159,12 @@ fn first_record(execution: &Execution, failure: &FailureEntry, now: Timestamp) -
     }
 }
 
-async fn settle_failed(tx: &mut Tx, execution: &Execution, failure: &FailureEntry) -> OpResult<()> {
+async fn settle_failed(
+    tx: &mut Tx,
+    execution: &Execution,
+    failure: &FailureEntry,
+    decision: RecoveryDecision,
+) -> OpResult<()> {
     let now = tx.now().await?;
     let found = errors::lock_by_chain(tx, execution.new.chain_id).await?;
     let is_first = found.is_none();
@@ -167,7 +183,7 @@ async fn settle_failed(tx: &mut Tx, execution: &Execution, failure: &FailureEntr
     record.resolved_at = None;
     record.resolution_notes = None;
     record.updated_at = now;
-    match failure.decision {
+    match decision {
         RecoveryDecision::RetryAt(at) => {
             record.recovery_status = RecoveryStatus::RetryScheduled;
             record.next_retry_at = Some(at);
@@ -181,7 +197,7 @@ async fn settle_failed(tx: &mut Tx, execution: &Execution, failure: &FailureEntr
     if is_first {
         tx.event(error_event(&record, "error_recorded"));
     }
-    match failure.decision {
+    match decision {
         RecoveryDecision::RetryAt(_) => {
             tx.event(error_event(&record, "retry_scheduled"));
             tx.changed(Topic::Retries);
@@ -211,6 +227,30 @@ async fn settle_completed(tx: &mut Tx, execution: &Execution) -> OpResult<()> {
         if let Some(record) = errors::lock(tx, error_id).await? {
             errors::resolve(tx, record, &notes).await?;
         }
+    }
+    Ok(())
+}
+
+/// A failure that a rule of the user's says to leave: nothing more is tried, and nobody is asked.
+async fn settle_ignored(tx: &mut Tx, execution: &Execution) -> OpResult<()> {
+    if !has_past(execution) {
+        return Ok(());
+    }
+    if let Some(mut record) = errors::lock_by_chain(tx, execution.new.chain_id).await?
+        && record.recovery_status != RecoveryStatus::Resolved
+    {
+        let now = tx.now().await?;
+        record.recovery_status = RecoveryStatus::Ignored;
+        record.next_retry_at = None;
+        record.resolved_at = Some(now);
+        record.resolution_notes =
+            Some(format!("a rule ignores the failure of attempt {}", execution.new.attempt));
+        record.updated_at = now;
+        let record = errors::save(tx, record).await?;
+        tx.event(error_event(&record, "error_ignored"));
+    }
+    for letter in dead_letters::lock_open(tx, execution).await? {
+        dead_letters::set_status(tx, letter, DeadLetterStatus::Recovered, None).await?;
     }
     Ok(())
 }

@@ -6,15 +6,17 @@
 //! the database asks for it. It notes its events and topics in the `Tx`; the runner appends the
 //! events as the last statement before the commit and bumps the topics after it.
 //!
-//! Lock order, which keeps deadlocks away: schedules, executions, errors, letters, the counter;
-//! within one table by id.
+//! Lock order, which keeps deadlocks away: schedules, executions, errors, letters, groups of
+//! errors, breakers, the counter; within one table by id, or by key where it has one.
 
 pub(crate) mod admission;
 pub(crate) mod breakers;
+pub(crate) mod budgets;
 pub(crate) mod clock;
 pub(crate) mod dead_letters;
 pub(crate) mod deadlines;
 pub(crate) mod documents;
+pub(crate) mod error_groups;
 pub(crate) mod errors;
 pub(crate) mod events;
 pub(crate) mod executions;
@@ -23,6 +25,7 @@ pub(crate) mod firing;
 pub(crate) mod idempotency;
 pub(crate) mod keys;
 pub(crate) mod ledger;
+pub(crate) mod letters;
 pub(crate) mod logs;
 pub(crate) mod nodes;
 pub(crate) mod past;

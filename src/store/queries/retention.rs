@@ -17,8 +17,11 @@ use crate::store::sql_types::{Instant, sql};
 /// Closed sessions and stopped nodes are kept this long.
 const GONE_DAYS: i64 = 1;
 
+/// A retry budget looks back this long at most, and a day more.
+const BUDGET_DAYS: i64 = 8;
+
 /// `$1` is the instant before which rows go, `$2` how many at most.
-const SWEEPS: [(&str, &str, &str); 6] = [
+const SWEEPS: [(&str, &str, &str); 10] = [
     ("execution_logs", "(execution_id, line)", "at < $1"),
     (
         "error_records",
@@ -29,6 +32,15 @@ const SWEEPS: [(&str, &str, &str); 6] = [
     ("schedule_ledger", "id", "created_at < $1"),
     ("websocket_sessions", "session_id", "closed_at < $1"),
     ("idempotency_keys", "\"key\"", "created_at < $1"),
+    ("error_groups", "id", "last_seen_at < $1"),
+    ("retry_budgets", "\"key\"", "updated_at < $1"),
+    ("breaker_history", "id", "at < $1"),
+    (
+        "breakers",
+        "id",
+        "updated_at < $1 AND state = 'closed' AND forced IS NULL AND NOT EXISTS \
+         (SELECT 1 FROM breaker_history h WHERE h.breaker_id = breakers.id)",
+    ),
 ];
 
 const EXECUTIONS_ENDED: &str = "completed_at < $1 AND status IN ";
@@ -75,6 +87,10 @@ pub(crate) async fn retention_sweep(tx: &mut Tx, retention: &Retention) -> OpRes
         before(now, retention.completed.max(retention.failed)),
         now - Duration::days(GONE_DAYS),
         now - Duration::hours(KEPT_HOURS),
+        before(now, retention.failed),
+        now - Duration::days(BUDGET_DAYS),
+        before(now, retention.failed),
+        before(now, retention.failed),
     ];
     let mut more = false;
     let calm = format!("{EXECUTIONS_ENDED}('completed', 'cancelled', 'skipped'){CHAIN_RESTS}");

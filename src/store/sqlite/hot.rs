@@ -49,6 +49,9 @@ pub(crate) const EARLIER_BOOTS_END_AFTER: Option<Duration> = Some(Duration::from
 /// SQLite believes that few rows have any one status and would sort them all; it is told better.
 pub(crate) const BY_AVAILABLE: &str = "INDEXED BY task_executions_available";
 
+/// There is one writer: no row is locked.
+pub(crate) const PASS_OVER_LOCKED: &str = "";
+
 /// Makes the statement that inserts one row.
 macro_rules! insert_execution {
     ($row:ident, $lt:lifetime; $($name:ident: $sql:ty, $rust:ty = $value:expr;)*) => {

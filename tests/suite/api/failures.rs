@@ -40,6 +40,8 @@ pub(super) async fn fail_one(server: &TestServer) -> i64 {
             error_type: ErrorType::ExecutionFailure,
             severity: Severity::High,
             fingerprint: "f".to_owned(),
+            pattern: "refused".to_owned(),
+            exit_code: None,
             max_retry_attempts: 3,
             decision: RecoveryDecision::GiveUp { status, cause },
         }),

@@ -1,6 +1,7 @@
 //! The HTTP API over a real listener and a real store.
 
 mod access;
+mod breakers;
 mod executions;
 mod failures;
 mod forecast;

@@ -184,5 +184,4 @@ fn what_is_not_built_yet_is_refused(backend: Backend) {
         assert_eq!(status, 422, "{field}: {problem}");
         assert!(problem.to_string().contains("not_supported_yet"), "{field}: {problem}");
     }
-    assert_eq!(server.call("GET", "/api/circuitbreaker/status", &Value::Null).0, 404);
 }

@@ -3,6 +3,7 @@
 mod actors;
 mod admission;
 mod boundaries;
+mod breakers;
 mod clocks;
 mod crashes;
 mod definitions;

@@ -281,6 +281,8 @@ pub(crate) fn failed(execution: &Execution, decision: RecoveryDecision) -> Finis
             error_type: ErrorType::ExecutionFailure,
             severity: Severity::High,
             fingerprint: "abc".to_owned(),
+            pattern: "exit code #".to_owned(),
+            exit_code: Some(1),
             max_retry_attempts: 3,
             decision,
         }),

@@ -4,9 +4,11 @@
 //! back end.
 
 mod admission;
+mod breakers;
 mod errors;
 mod executions;
 pub(crate) mod fixtures;
+mod groups;
 mod ledger;
 mod migrations;
 mod models;
@@ -122,6 +124,28 @@ laws! {
         a_letter_leaves_the_queue_when_its_new_chain_succeeds,
         a_discarded_letter_stays_discarded,
         deleting_a_schedule_withdraws_its_retries,
+    }
+    breakers {
+        five_failures_open_a_breaker_and_hold_what_waits,
+        a_retry_that_comes_due_while_a_breaker_is_open_waits,
+        a_probe_closes_a_breaker_or_opens_it_again,
+        a_probe_that_fails_uses_no_attempt_of_its_chain,
+        a_probe_that_never_reports_frees_its_place,
+        of_racing_claims_one_gets_the_probe,
+        an_operator_opens_closes_probes_and_resets_a_breaker,
+        a_breaker_goes_by_the_thresholds_of_who_reports,
+        success_on_a_target_that_is_well_writes_nothing,
+        a_breaker_survives_a_restart,
+        a_retry_past_its_budget_is_a_dead_letter,
+        an_ignored_failure_leaves_nothing_behind,
+        retention_forgets_breakers_that_are_quiet,
+    }
+    groups {
+        failures_of_one_cause_are_counted_as_one_group,
+        a_resolved_group_that_comes_back_has_regressed,
+        letters_are_grouped_by_cause_and_chosen_by_filter,
+        letters_are_resubmitted_together_and_apart_in_time,
+        growing_letters_raise_one_alert_a_window,
     }
     system {
         events_are_dense_under_concurrent_writers,

@@ -6,6 +6,7 @@
 //! The list of boundaries is the code's own ([`BOUNDARIES`]): a new one without a way that leads to
 //! it fails here.
 
+mod failures;
 mod policies;
 
 use std::collections::BTreeSet;
@@ -60,6 +61,7 @@ fn kill_at_every_boundary(backend: Backend, point: &str) {
         .with("CARILLON_EXECUTOR__LEASE_MS", "2000")
         .with("CARILLON_RECOVERY__MAX_CRASH_ATTEMPTS", "1000")
         .with("CARILLON_RETENTION__SWEEP_MS", "1000")
+        .with("CARILLON_RECOVERY__DEAD_LETTER_ALERT", "1")
         .started();
     let outside = Outside::new();
     let ticker = Ticker::make(&server, "ticker", 250, &outside.task("echo hello"));
@@ -109,7 +111,7 @@ impl Trial {
             "error_retry" => self.failed("errors/errors", &self.passing_the_second_time(), true),
             "error_decide" => self.failed("errors/errors", &failing(), false),
             "dead_letter_resubmit" | "dead_letter_discard" => self.failed("dlq", &failing(), false),
-            other => self.prepare_policies(other),
+            other => self.prepare_failures(other),
         }
     }
 
@@ -215,7 +217,7 @@ impl Trial {
             "schedule_delete" => {
                 server.call("DELETE", &format!("{SCHEDULES}/{id}"), &Value::Null);
             }
-            other => self.provoke_policies(other),
+            other => self.provoke_failures(other),
         }
     }
 
@@ -247,7 +249,7 @@ impl Trial {
             "schedule_update" => Some(server.get(&schedule)["description"] == "edited"),
             "schedule_set_enabled" => Some(server.get(&schedule)["enabled"] == false),
             "schedule_delete" => Some(server.call("GET", &schedule, &Value::Null).0 == 404),
-            other => self.policy_shows(other),
+            other => self.failure_shows(other),
         };
         if let Some(shows) = shows {
             assert_eq!(shows, is_committed, "{}", self.boundary);
@@ -262,7 +264,7 @@ impl Trial {
                 assert_eq!(self.schedules_of(&self.key()).len(), 1);
             }
             "state_set" => drop(self.server.post("/api/scheduler/start", &Value::Null)),
-            other => self.settle_policies(other),
+            other => self.settle_failures(other),
         }
     }
 

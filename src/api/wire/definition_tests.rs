@@ -85,7 +85,6 @@ async fn every_fault_is_named_by_its_path() {
         "scheduleConfig": { "intervalMs": 5 },
         "priority": "urgent",
         "jitterMs": 10,
-        "resources": { "cpu": 1 },
         "overlapPolicy": "queue",
         "startAt": "2027-01-02T00:00:00Z",
         "endAt": "2027-01-01T00:00:00Z",
@@ -98,7 +97,6 @@ async fn every_fault_is_named_by_its_path() {
         ("scheduleConfig.intervalMs", "out_of_range"),
         ("priority", "invalid_value"),
         ("jitterMs", "not_supported_yet"),
-        ("resources", "not_supported_yet"),
         ("overlapPolicy", "not_supported_yet"),
         ("endAt", "out_of_range"),
     ] {
@@ -135,8 +133,6 @@ async fn what_is_not_built_yet_says_so() {
     let cases = [
         ("jitterMs", json!(1)),
         ("queueLimit", json!(1)),
-        ("slaMs", json!(1)),
-        ("resources", json!({})),
         ("calendars", json!([])),
         ("overlapPolicy", json!("cancel_running")),
         ("scheduleType", json!("event")),

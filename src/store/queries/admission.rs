@@ -383,6 +383,8 @@ async fn start(
     if ids.is_empty() {
         return Ok(Vec::new());
     }
+    // Whoever made room for them may have ended since this pass began.
+    let now = tx.later_now().await?.max(now);
     let rows = gated::start_executions(tx.conn(), &request.claim, ids.to_vec(), now).await?;
     let mut started = rows.into_iter().map(Execution::try_from).collect::<OpResult<Vec<_>>>()?;
     started.sort_by_key(|row| (row.new.rank_at(), row.id));

@@ -13,7 +13,9 @@ use crate::store::op::OpResult;
 use crate::store::sql_types::{Instant, sql};
 
 const WAITING: &str = "UPDATE task_executions SET available_at = CASE \
-    WHEN available_at > created_at THEN $1 + (available_at - created_at) ELSE $1 END, created_at = $1 \
+    WHEN available_at > created_at THEN $1 + (available_at - created_at) ELSE $1 END, \
+    rank_at = CASE WHEN available_at > created_at THEN $1 + (rank_at - created_at) \
+    ELSE $1 + (rank_at - available_at) END, created_at = $1 \
     WHERE status = 'pending' AND created_at > $1 AND available_at > $1";
 
 const RETRIES: &str = "UPDATE error_records SET next_retry_at = CASE \

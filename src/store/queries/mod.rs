@@ -100,6 +100,11 @@ impl Tx {
         Ok(now)
     }
 
+    /// The instant of this statement, later than that of the operation.
+    pub(crate) async fn later_now(&mut self) -> OpResult<Timestamp> {
+        hot::now(&mut self.handle, &self.clock).await
+    }
+
     /// The instant by which leases are counted.
     pub(crate) async fn lease_now(&mut self) -> OpResult<Timestamp> {
         hot::lease_now(&mut self.handle, &self.clock).await

@@ -175,8 +175,6 @@ fn what_is_not_built_yet_is_refused(backend: Backend) {
         ("overlapPolicy", json!("queue")),
         ("overlapPolicy", json!("cancel_running")),
         ("jitterMs", json!(5)),
-        ("slaMs", json!(5)),
-        ("resources", json!({"cpu": 1})),
     ] {
         let mut body = base.clone();
         body[field] = value;

@@ -181,13 +181,18 @@ pub(crate) fn versioned(body: &Value, version: i64) -> Answer {
 
 /// The first answer of an idempotency key, again. What was created has a path of its own.
 pub(crate) fn replayed(answer: StoredAnswer) -> Answer {
+    replayed_at(answer, views::schedule_path)
+}
+
+/// Likewise for something else than a schedule: `path` gives the path of what was created.
+pub(crate) fn replayed_at(answer: StoredAnswer, path: impl Fn(i64) -> String) -> Answer {
     let status = StatusCode::from_u16(answer.status).map_err(ApiError::internal)?;
     let mut builder = HttpResponse::build(status);
     builder.insert_header(("Idempotency-Replayed", "true")).content_type("application/json");
     if status == StatusCode::CREATED {
         let body: Value = serde_json::from_str(&answer.body).map_err(ApiError::internal)?;
         if let Some(id) = body.get("id").and_then(Value::as_i64) {
-            builder.insert_header((LOCATION, views::schedule_path(id)));
+            builder.insert_header((LOCATION, path(id)));
         }
         if let Some(version) = body.get("version").and_then(Value::as_i64) {
             builder.insert_header((ETAG, etag(version)));

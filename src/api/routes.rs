@@ -180,6 +180,19 @@ routes! {
     V2    GET    "/dead-letters/groups"                    VIEWER   Read  v2::dead_letters::groups;
     V2    POST   "/dead-letters/resubmit"                  OPERATOR Work  v2::dead_letters::resubmit;
     V2    POST   "/dead-letters/discard"                   OPERATOR Write v2::dead_letters::discard;
+    V2    POST   "/schedules/{id}/pause"                   OPERATOR Write v1::schedules::pause;
+    V2    POST   "/schedules/{id}/resume"                  OPERATOR Write v1::schedules::resume;
+    V2    POST   "/schedules/{id}/skip-next"               OPERATOR Write v2::schedules::skip_next;
+    V2    POST   "/schedules/{id}/catch-up-preview"        VIEWER   Read  v2::backfills::catch_up;
+    V2    POST   "/schedules/{id}/backfills"               OPERATOR Work  v2::backfills::create;
+    V2    GET    "/backfills"                              VIEWER   Read  v2::backfills::list;
+    V2    GET    "/backfills/{id}"                         VIEWER   Read  v2::backfills::show;
+    V2    POST   "/backfills/{id}/stop"                    OPERATOR Write v2::backfills::stop;
+    V2    GET    "/calendars"                              VIEWER   Read  v2::calendars::list;
+    V2    POST   "/calendars"                              OPERATOR Make  v2::calendars::create;
+    V2    GET    "/calendars/{id}"                         VIEWER   Read  v2::calendars::show;
+    V2    PUT    "/calendars/{id}"                         OPERATOR Write v2::calendars::update;
+    V2    DELETE "/calendars/{id}"                         OPERATOR Write v2::calendars::delete;
 
     Admin GET    "/actors"                                 ADMIN    Read  admin::actors::tree;
     Admin GET    "/actors/{path}"                          ADMIN    Read  admin::actors::show;

@@ -239,6 +239,8 @@ pub fn schedule_event(schedule: &Schedule, event_type: &'static str) -> NewEvent
             "name": definition.name,
             "enabled": definition.enabled,
             "nextRunAt": optional_instant(schedule.next_run_at),
+            "pausedUntil": optional_instant(schedule.paused_until),
+            "pauseReason": schedule.pause_reason,
             "version": schedule.version,
         })
         .to_string(),

@@ -67,6 +67,9 @@ pub struct FiringPlan {
     pub ledger: Vec<LedgerRange>,
     /// The next planned instant; `None` when there is none.
     pub next: Option<Timestamp>,
+    /// The next one if `maxExecutions` turns out not to be spent, since an instant of `run` gave
+    /// way to earlier runs; only when that limit is what ended the plan.
+    pub next_if_left: Option<Timestamp>,
 }
 
 /// Plans the firing of a schedule at `now`. `reasons` tell why an instant was missed.
@@ -228,14 +231,16 @@ impl FiringPlan {
 
 /// Applies `maxExecutions` and `endAt` to what comes next.
 fn bounded(mut plan: FiringPlan, due: Due<'_>, next: Option<Timestamp>) -> FiringPlan {
+    let next = next.filter(|next| due.end_at.is_none_or(|end| *next <= end));
     if let Some(left) = due.left
         && plan.run.len() >= left
     {
+        plan.next_if_left = plan.run.get(left).copied().or(next);
         plan.run.truncate(left);
         plan.caught_up = plan.caught_up.min(left);
         return plan;
     }
-    plan.next = next.filter(|next| due.end_at.is_none_or(|end| *next <= end));
+    plan.next = next;
     plan
 }
 

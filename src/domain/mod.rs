@@ -2,8 +2,10 @@
 
 pub mod admission;
 pub mod advice;
+pub mod backfill;
 pub mod breaker;
 pub mod cadence;
+pub mod calendar;
 pub mod carry;
 pub mod classification;
 pub mod error_record;
@@ -16,11 +18,14 @@ pub mod forecast;
 pub mod key;
 pub mod misfire;
 pub mod options;
+pub mod overlap;
 pub mod pressure;
 pub mod recovery;
+pub mod replan;
 pub mod retry;
 pub mod schedule;
 pub mod sla;
+pub mod spread;
 pub mod task;
 
 /// An instant on the wall clock, UTC.

@@ -1,9 +1,14 @@
 //! A schedule: when, and what.
 
+use std::sync::Arc;
+
 use chrono::{DateTime, Utc};
 use serde_json::Value;
 
+use crate::domain::cadence::{Cadence, ParseContext};
+use crate::domain::calendar::Coverage;
 use crate::domain::execution::{Priority, Severity, TaskSnapshot};
+use crate::domain::fault::Fault;
 use crate::domain::options::ScheduleOptions;
 use crate::domain::text_enum;
 
@@ -24,6 +29,10 @@ text_enum! {
     pub enum OverlapPolicy {
         /// The instant goes to the ledger.
         Skip = "skip",
+        /// It waits for its turn; when too many wait already, it goes to the ledger.
+        Queue = "queue",
+        /// What waits and runs is cancelled, and it runs when that is over.
+        CancelRunning = "cancel_running",
         /// Run beside them.
         Allow = "allow",
     }
@@ -60,6 +69,8 @@ text_enum! {
         NoCapacity = "no_capacity",
         /// The scheduler was stopped.
         Stopped = "stopped",
+        /// Somebody asked to skip it.
+        Skipped = "skipped",
     }
 }
 
@@ -97,7 +108,8 @@ pub struct ScheduleDefinition {
     pub priority: Priority,
     /// Timeout of an execution in milliseconds when the task has none.
     pub timeout_ms: Option<i64>,
-    /// How many may wait or run at once under `skip`; `None` is unlimited under `allow`.
+    /// How many may wait or run at once under `skip`, and run at once under `queue` and
+    /// `cancel_running`; `None` is unlimited under `allow`.
     pub max_concurrent: Option<i32>,
     /// What happens when runs would overlap.
     pub overlap_policy: OverlapPolicy,
@@ -135,6 +147,9 @@ impl ScheduleDefinition {
     /// What goes with an execution that is made now.
     #[must_use]
     pub fn snapshot(&self) -> TaskSnapshot {
+        let mut options = self.options.task.clone();
+        options.admission.overlap_limit = self.running_limit();
+        options.pause_after_failures = self.options.cadence.pause_after_failures;
         TaskSnapshot {
             task_type: self.task_type.clone(),
             task_config: self.task_config.clone(),
@@ -144,10 +159,52 @@ impl ScheduleDefinition {
             cost_per_hour: self.cost_per_hour,
             tags: self.tags.clone(),
             owner: self.owner.clone(),
-            options: self.options.task.clone(),
+            options,
         }
     }
+
+    /// How many of its executions may run at once when the others wait for them.
+    #[must_use]
+    pub fn running_limit(&self) -> Option<i32> {
+        match self.overlap_policy {
+            OverlapPolicy::Queue | OverlapPolicy::CancelRunning => {
+                Some(self.max_concurrent.unwrap_or(1))
+            }
+            OverlapPolicy::Skip | OverlapPolicy::Allow => None,
+        }
+    }
+
+    /// How many of its rows may wait or run at once; `None` is no limit.
+    #[must_use]
+    pub fn overlap_limit(&self) -> Option<i32> {
+        match self.overlap_policy {
+            OverlapPolicy::Skip | OverlapPolicy::CancelRunning => {
+                Some(self.max_concurrent.unwrap_or(1))
+            }
+            OverlapPolicy::Queue => {
+                let waiting = self.options.cadence.queue_limit.unwrap_or(QUEUE_LIMIT_DEFAULT);
+                Some(self.max_concurrent.unwrap_or(1).saturating_add(waiting))
+            }
+            OverlapPolicy::Allow => self.max_concurrent,
+        }
+    }
+
+    /// Puts what it says of calendars and clock changes over its grid; see
+    /// [`CadenceOptions::over`](crate::domain::options::CadenceOptions::over).
+    ///
+    /// # Errors
+    /// The names of the calendars that are missing.
+    pub fn ruled(
+        &self,
+        grid: Cadence,
+        found: impl Fn(&str) -> Option<Arc<Coverage>>,
+    ) -> Result<Cadence, Vec<String>> {
+        self.options.cadence.over(grid, found)
+    }
 }
+
+/// How many may wait under `queue` when the schedule does not say.
+pub const QUEUE_LIMIT_DEFAULT: i32 = 100;
 
 /// A schedule as stored.
 #[derive(Clone, Debug, PartialEq)]
@@ -168,12 +225,33 @@ pub struct Schedule {
     pub resumed_at: Option<DateTime<Utc>>,
     /// The earliest instant at which the next run that is caught up on may start.
     pub catch_up_at: Option<DateTime<Utc>>,
+    /// Up to here, what calendars and the clock-change policy take away is in the ledger.
+    pub settled_at: Option<DateTime<Utc>>,
+    /// When its pause ends by itself.
+    pub paused_until: Option<DateTime<Utc>>,
+    /// Why it is paused.
+    pub pause_reason: Option<String>,
+    /// Failed chains in a row, counted while it asks for that.
+    pub failure_streak: i64,
     /// When it was made.
     pub created_at: DateTime<Utc>,
     /// When it was last edited, paused or resumed.
     pub updated_at: DateTime<Utc>,
     /// Goes up by one with each edit; the `ETag`.
     pub version: i64,
+}
+
+impl Schedule {
+    /// Its grid: the cadence without calendars and clock-change policy.
+    ///
+    /// # Errors
+    /// What is wrong with the stored configuration, which was sound when it was stored.
+    pub fn grid(&self, default_zone: &str) -> Result<Cadence, Vec<Fault>> {
+        let definition = &self.definition;
+        let context =
+            ParseContext { created_at: self.created_at, default_zone: default_zone.to_owned() };
+        Cadence::parse(definition.schedule_type.as_str(), &definition.schedule_config, &context)
+    }
 }
 
 /// Counts of a schedule's executions.

@@ -8,6 +8,8 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::domain::backfill::{Backfill, BackfillForm, BackfillOrder, BackfillStatus};
+use crate::domain::calendar::{Calendar, CalendarDefinition};
 use crate::domain::error_record::{
     DeadLetter, DeadLetterStatus, ErrorRecord, ErrorType, RecoveryStatus,
 };
@@ -21,8 +23,8 @@ use crate::domain::schedule::{
     ScheduleType,
 };
 use crate::store::models::{
-    DeadLetterRow, DeadLetterValues, ErrorRow, ErrorValues, ExecutionRow, KeyRowRaw, LedgerRowRaw,
-    LogRowRaw, NodeRowRaw, ScheduleRow, ScheduleValues,
+    BackfillRow, CalendarRow, DeadLetterRow, DeadLetterValues, ErrorRow, ErrorValues, ExecutionRow,
+    KeyRowRaw, LedgerRowRaw, LogRowRaw, NodeRowRaw, ScheduleRow, ScheduleValues,
 };
 use crate::store::op::{OpError, OpResult, corrupt};
 use crate::store::sql_types::{Instant, JsonDoc, Uid};
@@ -130,9 +132,72 @@ impl TryFrom<ScheduleRow> for Schedule {
             paused_at: row.paused_at.map(|at| at.0),
             resumed_at: row.resumed_at.map(|at| at.0),
             catch_up_at: row.catch_up_at.map(|at| at.0),
+            settled_at: row.settled_at.map(|at| at.0),
+            paused_until: row.paused_until.map(|at| at.0),
+            pause_reason: row.pause_reason,
+            failure_streak: row.failure_streak,
             created_at: row.created_at.0,
             updated_at: row.updated_at.0,
             version: row.version,
+        })
+    }
+}
+
+impl CalendarRow {
+    /// What a calendar covers, as it is stored.
+    pub(crate) fn entries_of(definition: &CalendarDefinition) -> JsonDoc {
+        JsonDoc(serde_json::to_value(&definition.entries).unwrap_or_default())
+    }
+}
+
+impl TryFrom<CalendarRow> for Calendar {
+    type Error = OpError;
+
+    fn try_from(row: CalendarRow) -> OpResult<Self> {
+        let definition = CalendarDefinition {
+            name: row.name,
+            description: row.description,
+            timezone: row.timezone,
+            entries: options_of(row.entries)?,
+        };
+        Ok(Self {
+            id: row.id,
+            definition,
+            created_at: row.created_at.0,
+            updated_at: row.updated_at.0,
+            version: row.version,
+        })
+    }
+}
+
+impl TryFrom<BackfillRow> for Backfill {
+    type Error = OpError;
+
+    fn try_from(row: BackfillRow) -> OpResult<Self> {
+        let form = BackfillForm {
+            schedule_id: row.schedule_id,
+            schedule_name: row.schedule_name,
+            from: row.from_at.0,
+            to: row.to_at.0,
+            order: parsed!(BackfillOrder, "backfill order", row.run_order),
+            again: row.again,
+            per_minute: row.per_minute,
+            max_concurrent: row.max_concurrent,
+            planned: row.planned,
+            created_by: row.created_by,
+        };
+        Ok(Self {
+            id: row.id,
+            form,
+            status: parsed!(BackfillStatus, "backfill status", row.status),
+            position: row.position.map(|at| at.0),
+            made: row.made,
+            left_out: row.left_out,
+            next_start_at: row.next_start_at.map(|at| at.0),
+            created_at: row.created_at.0,
+            updated_at: row.updated_at.0,
+            ended_at: row.ended_at.map(|at| at.0),
+            reason: row.reason,
         })
     }
 }

@@ -22,7 +22,7 @@ pub enum FaultPoint {
 }
 
 /// The operations that write, each of which commits in one place a back end.
-pub const BOUNDARIES: [&str; 41] = [
+pub const BOUNDARIES: [&str; 50] = [
     "execution_create",
     "execution_create_batch",
     "execution_claim",
@@ -64,6 +64,15 @@ pub const BOUNDARIES: [&str; 41] = [
     "dead_letters_resubmit",
     "dead_letters_discard",
     "dead_letters_alert",
+    "calendar_create",
+    "calendar_update",
+    "calendar_delete",
+    "schedule_pause",
+    "schedule_resume_due",
+    "schedule_skip",
+    "backfill_create",
+    "backfill_advance",
+    "backfill_stop",
 ];
 
 /// What a planned failure does.

@@ -30,6 +30,7 @@ mod faulty;
 mod models;
 mod op;
 mod page;
+mod policies;
 mod postgres;
 mod recovery_rows;
 mod recovery_types;
@@ -47,6 +48,7 @@ pub use error::{StoreError, StoreResult};
 pub use faulty::{BOUNDARIES, FaultPlan, FaultPoint};
 pub use page::*;
 pub use recovery_types::*;
+pub use policies::*;
 pub use types::*;
 
 use crate::clock::{Clock, Timestamp};

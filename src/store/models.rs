@@ -4,8 +4,8 @@
 use diesel::prelude::*;
 
 use crate::store::schema::{
-    api_keys, dead_letters, error_records, event_chunks, execution_logs, nodes, schedule_ledger,
-    task_executions, task_schedules,
+    api_keys, backfills, calendars, dead_letters, error_records, event_chunks, execution_logs,
+    nodes, schedule_ledger, task_executions, task_schedules,
 };
 use crate::store::sql_types::{Instant, JsonDoc, Uid};
 
@@ -49,6 +49,10 @@ pub(crate) struct ScheduleRow {
     pub(crate) updated_at: Instant,
     pub(crate) version: i64,
     pub(crate) options: JsonDoc,
+    pub(crate) settled_at: Option<Instant>,
+    pub(crate) paused_until: Option<Instant>,
+    pub(crate) pause_reason: Option<String>,
+    pub(crate) failure_streak: i64,
 }
 
 /// What a user says about a schedule, as columns.
@@ -290,4 +294,46 @@ pub(crate) struct KeyRowRaw {
     pub(crate) expires_at: Option<Instant>,
     pub(crate) last_used_at: Option<Instant>,
     pub(crate) revoked_at: Option<Instant>,
+}
+
+/// A row of `calendars`.
+#[derive(Clone, Debug, Queryable, Selectable)]
+#[diesel(table_name = calendars)]
+#[diesel(check_for_backend(diesel::pg::Pg, diesel::sqlite::Sqlite))]
+pub(crate) struct CalendarRow {
+    pub(crate) id: i64,
+    pub(crate) name: String,
+    pub(crate) description: Option<String>,
+    pub(crate) timezone: String,
+    pub(crate) entries: JsonDoc,
+    pub(crate) created_at: Instant,
+    pub(crate) updated_at: Instant,
+    pub(crate) version: i64,
+}
+
+/// A row of `backfills`.
+#[derive(Clone, Debug, Queryable, Selectable)]
+#[diesel(table_name = backfills)]
+#[diesel(check_for_backend(diesel::pg::Pg, diesel::sqlite::Sqlite))]
+pub(crate) struct BackfillRow {
+    pub(crate) id: i64,
+    pub(crate) schedule_id: i64,
+    pub(crate) schedule_name: String,
+    pub(crate) from_at: Instant,
+    pub(crate) to_at: Instant,
+    pub(crate) run_order: String,
+    pub(crate) again: bool,
+    pub(crate) per_minute: Option<i32>,
+    pub(crate) max_concurrent: i32,
+    pub(crate) status: String,
+    pub(crate) position: Option<Instant>,
+    pub(crate) planned: i64,
+    pub(crate) made: i64,
+    pub(crate) left_out: i64,
+    pub(crate) next_start_at: Option<Instant>,
+    pub(crate) created_by: Option<String>,
+    pub(crate) created_at: Instant,
+    pub(crate) updated_at: Instant,
+    pub(crate) ended_at: Option<Instant>,
+    pub(crate) reason: Option<String>,
 }

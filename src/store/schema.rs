@@ -42,6 +42,61 @@ diesel::table! {
         updated_at -> Instant,
         version -> BigInt,
         options -> JsonDoc,
+        settled_at -> Nullable<Instant>,
+        paused_until -> Nullable<Instant>,
+        pause_reason -> Nullable<Text>,
+        failure_streak -> BigInt,
+    }
+}
+
+diesel::table! {
+    use diesel::sql_types::{BigInt, Nullable, Text};
+    use crate::store::sql_types::sql::{Instant, JsonDoc};
+
+    calendars (id) {
+        id -> BigInt,
+        name -> Text,
+        description -> Nullable<Text>,
+        timezone -> Text,
+        entries -> JsonDoc,
+        created_at -> Instant,
+        updated_at -> Instant,
+        version -> BigInt,
+    }
+}
+
+diesel::table! {
+    schedule_calendars (schedule_id, calendar_id) {
+        schedule_id -> BigInt,
+        calendar_id -> BigInt,
+    }
+}
+
+diesel::table! {
+    use diesel::sql_types::{BigInt, Bool, Integer, Nullable, Text};
+    use crate::store::sql_types::sql::Instant;
+
+    backfills (id) {
+        id -> BigInt,
+        schedule_id -> BigInt,
+        schedule_name -> Text,
+        from_at -> Instant,
+        to_at -> Instant,
+        run_order -> Text,
+        again -> Bool,
+        per_minute -> Nullable<Integer>,
+        max_concurrent -> Integer,
+        status -> Text,
+        position -> Nullable<Instant>,
+        planned -> BigInt,
+        made -> BigInt,
+        left_out -> BigInt,
+        next_start_at -> Nullable<Instant>,
+        created_by -> Nullable<Text>,
+        created_at -> Instant,
+        updated_at -> Instant,
+        ended_at -> Nullable<Instant>,
+        reason -> Nullable<Text>,
     }
 }
 
@@ -390,3 +445,4 @@ diesel::allow_tables_to_appear_in_same_query!(
     error_records,
     websocket_sessions
 );
+diesel::allow_tables_to_appear_in_same_query!(calendars, schedule_calendars, task_schedules);

@@ -116,10 +116,19 @@ pub struct Firing {
     /// Pending and running rows of the schedule that may exist at once, these included; `None` is
     /// no limit.
     pub overlap_limit: Option<i32>,
+    /// Where the new rows exceed `overlap_limit`, the oldest that wait or run are cancelled to make
+    /// room, and of the new ones the newest run.
+    pub makes_room: bool,
     /// Instants that do not run.
     pub ledger: Vec<LedgerRange>,
+    /// Up to where `ledger` tells of what calendars and clock changes take away; `None` leaves what
+    /// is stored.
+    pub settled_at: Option<DateTime<Utc>>,
     /// The next planned instant.
     pub next_run_at: Option<DateTime<Utc>>,
+    /// The next one if an instant goes to the ledger with `overlap` and `maxExecutions` is so not
+    /// spent; only when that limit exhausts the schedule.
+    pub next_if_left: Option<DateTime<Utc>>,
     /// True when the schedule has fired for the last time and becomes paused (one-time, `endAt`,
     /// `maxExecutions`).
     pub exhausted: bool,
@@ -408,6 +417,8 @@ pub struct ScheduleChange {
     pub definition: ScheduleDefinition,
     /// `Some` sets the next instant (the cadence or its bounds changed), `None` leaves it.
     pub next_run_at: Option<Option<DateTime<Utc>>>,
+    /// Up to where `ledger` tells of what calendars and clock changes took away; `None` leaves it.
+    pub settled_at: Option<DateTime<Utc>>,
     /// Instants that the edit drops.
     pub ledger: Vec<LedgerRange>,
 }

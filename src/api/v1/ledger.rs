@@ -3,7 +3,8 @@
 use chrono::TimeDelta;
 use serde_json::Value;
 
-use super::schedules::{default_zone, stop_window, stored_cadence};
+use super::planning::stored_cadence;
+use super::schedules::stop_window;
 use crate::api::call::{Call, ok};
 use crate::api::error::{Answer, ApiError};
 use crate::api::wire::ledger::{self, Open};
@@ -78,7 +79,7 @@ fn read_span(query: &mut Query, now: Timestamp) -> (Timestamp, Timestamp) {
 /// again.
 async fn open(call: &Call, schedule: &Schedule, now: Timestamp) -> Result<Value, ApiError> {
     let stop = stop_window(call).await?;
-    let cadence = stored_cadence(schedule, &default_zone(call));
+    let cadence = stored_cadence(call, schedule).await?;
     let ranges = settle(schedule, cadence.as_ref(), now, &stop).ledger;
     let (Some(first), Some(last)) = (ranges.first(), ranges.last()) else {
         return Ok(Value::Null);

@@ -7,6 +7,7 @@ pub(super) mod health;
 pub(super) mod launch;
 pub(super) mod ledger;
 pub(super) mod parts;
+pub(super) mod planning;
 pub(super) mod scheduler;
 pub(in crate::api) mod schedules;
 pub(super) mod session;

@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use super::executions::nothing_in;
+use super::planning::{cadence_of, coverages, stored_cadence};
 use super::schedules::{FILTERS, default_zone, read_filter};
 use crate::api::call::{Call, ok};
 use crate::api::error::{Answer, ApiError};
@@ -75,8 +76,11 @@ pub(crate) async fn jobs(call: Call) -> Answer {
     let found = store.schedule_list(filter, page).await?;
     let stats = store.schedule_stats(found.items.iter().map(|one| one.id).collect()).await?;
     let zone = default_zone(&call);
+    let options = found.items.iter().map(|one| &one.definition.options.cadence);
+    let covered = coverages(&call, options).await?;
     ok(&views::page(&found, page, |one| {
-        let runs = cadence::next_runs(one, &zone, None, NEXT_RUNS);
+        let cadence = cadence_of(one, &zone, &covered);
+        let runs = cadence::next_runs(one, cadence.as_ref(), None, NEXT_RUNS);
         views::job(one, stats.get(&one.id).copied().unwrap_or_default(), &runs)
     }))
 }
@@ -87,6 +91,7 @@ pub(crate) async fn job(call: Call) -> Answer {
     let store = call.state.store();
     let schedule = store.schedule_get(call.id()?).await?;
     let mut stats = store.schedule_stats(vec![schedule.id]).await?;
-    let runs = cadence::next_runs(&schedule, &default_zone(&call), None, NEXT_RUNS);
+    let cadence = stored_cadence(&call, &schedule).await?;
+    let runs = cadence::next_runs(&schedule, cadence.as_ref(), None, NEXT_RUNS);
     ok(&views::job(&schedule, stats.remove(&schedule.id).unwrap_or_default(), &runs))
 }

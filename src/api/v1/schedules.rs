@@ -4,14 +4,15 @@ use serde_json::{Value, json};
 
 use super::executions::nothing_in;
 use super::launch::{self, Order};
+use super::planning::{ruled, stored_cadence};
 use crate::api::call::{Call, created, no_content, ok, replayed, versioned};
 use crate::api::error::{Answer, ApiError};
+use crate::api::wire::body::Fields;
 use crate::api::wire::cadence::{Preview, first_run};
 use crate::api::wire::definition::{self, Parsed, Surroundings};
 use crate::api::wire::execution::Overrides;
-use crate::api::wire::views;
+use crate::api::wire::{ledger, views};
 use crate::clock::Timestamp;
-use crate::domain::cadence::{Cadence, ParseContext};
 use crate::domain::event::instant_text;
 use crate::domain::execution::{TaskSnapshot, Trigger};
 use crate::domain::schedule::{Schedule, ScheduleDefinition, ScheduleStats};
@@ -21,12 +22,14 @@ use crate::runtime::scheduler::STATE_KEY;
 use crate::runtime::scheduler::plan::{Settlement, settle};
 use crate::runtime::scheduler::stop::StopWindow;
 use crate::store::{
-    Creation, MOVED_MEANWHILE, ScheduleChange, ScheduleFilter, ScheduleRemoval, StoreError,
+    Creation, MOVED_MEANWHILE, Pause, ScheduleChange, ScheduleFilter, ScheduleRemoval, StoreError,
     StoredAnswer,
 };
 
 /// How often an edit without `If-Match` is laid over a newer version before it gives up.
-const EDIT_ATTEMPTS: usize = 5;
+pub(crate) const EDIT_ATTEMPTS: usize = 5;
+/// Bytes of a reason at most.
+const REASON_MAX: usize = 1_000;
 
 /// `POST /scheduler/schedules`.
 pub(crate) async fn create(call: Call) -> Answer {
@@ -37,6 +40,7 @@ pub(crate) async fn create(call: Call) -> Answer {
     let now = call.state.clock().now();
     let zone = default_zone(&call);
     let Parsed { definition, cadence } = parse(&call, &body, now, &zone)?;
+    let cadence = ruled(&call, &definition.options.cadence, cadence).await?;
     let first = first_run(&definition, &cadence, now, None).map_err(|fault| vec![fault])?;
     let idempotency = call.idempotency(|schedule: &Schedule, _| StoredAnswer {
         status: 201,
@@ -112,7 +116,7 @@ pub(crate) async fn edit(
         }
         let stop = stop_window(call).await?;
         let missed_until = store.ledger_last(id).await?;
-        let change = plan_edit(call, &stored, patch, Before { stop, missed_until })?;
+        let change = plan_edit(call, &stored, patch, Before { stop, missed_until }).await?;
         let ledger = change.ledger.clone();
         match store.schedule_update(change).await {
             Err(StoreError::WrongState { code: MOVED_MEANWHILE, .. })
@@ -140,7 +144,7 @@ struct Before {
 }
 
 /// The edit that `patch` makes of the stored schedule.
-fn plan_edit(
+async fn plan_edit(
     call: &Call,
     stored: &Schedule,
     patch: &Value,
@@ -153,13 +157,17 @@ fn plan_edit(
     launch::check_shell(call.principal()?, task_type, !is_same_task)?;
     let zone = default_zone(call);
     let Parsed { definition, cadence } = parse(call, &whole, stored.created_at, &zone)?;
+    let cadence = ruled(call, &definition.options.cadence, cadence).await?;
     let now = call.state.clock().now();
     let runs_on = stored.next_run_at.is_none() && raises_limit(old, &definition);
-    let mut settlement = Settlement { ledger: Vec::new(), last: None };
+    let mut settlement = Settlement::default();
+    let mut settled_at = None;
     let mut next_run_at = None;
     if definition::changes_cadence(old, &definition) || runs_on {
         // What the old cadence had planned and not run will not run: it gets its outcome here.
-        settlement = settle(stored, stored_cadence(stored, &zone).as_ref(), now, &before.stop);
+        let old_cadence = stored_cadence(call, stored).await?;
+        settlement = settle(stored, old_cadence.as_ref(), now, &before.stop);
+        settled_at = Some(now);
         let settled = settlement.last.max(before.missed_until);
         let first = first_run(&definition, &cadence, now, settled);
         next_run_at = Some(Some(first.map_err(|fault| vec![fault])?));
@@ -170,22 +178,15 @@ fn plan_edit(
         expected_next: stored.next_run_at,
         definition,
         next_run_at,
-        ledger: settlement.ledger,
+        settled_at,
+        ledger: settlement.all(),
     })
 }
 
 /// Whether the scheduler fires, and when it last did not.
-pub(super) async fn stop_window(call: &Call) -> Result<StopWindow, ApiError> {
+pub(crate) async fn stop_window(call: &Call) -> Result<StopWindow, ApiError> {
     let state = call.state.store().state_get(STATE_KEY.to_owned()).await?;
     Ok(StopWindow::from_state(state.as_ref()))
-}
-
-/// The cadence of a stored schedule; `None` when it cannot be read any more.
-pub(super) fn stored_cadence(schedule: &Schedule, default_zone: &str) -> Option<Cadence> {
-    let context =
-        ParseContext { created_at: schedule.created_at, default_zone: default_zone.to_owned() };
-    let definition = &schedule.definition;
-    Cadence::parse(definition.schedule_type.as_str(), &definition.schedule_config, &context).ok()
 }
 
 /// A schedule that has had all its runs goes on when it may have more.
@@ -209,8 +210,8 @@ pub(crate) async fn delete(call: Call) -> Answer {
             return Err(StoreError::VersionConflict { expected, actual: stored.version }.into());
         }
         let stop = stop_window(&call).await?;
-        let cadence = stored_cadence(&stored, &default_zone(&call));
-        let ledger = settle(&stored, cadence.as_ref(), call.state.clock().now(), &stop).ledger;
+        let cadence = stored_cadence(&call, &stored).await?;
+        let ledger = settle(&stored, cadence.as_ref(), call.state.clock().now(), &stop).all();
         let removal = ScheduleRemoval { expected_next: stored.next_run_at, ledger: ledger.clone() };
         match store.schedule_delete(id, Some(removal)).await {
             Err(StoreError::WrongState { code: MOVED_MEANWHILE, .. })
@@ -238,9 +239,12 @@ pub(crate) async fn trigger(call: Call) -> Answer {
     launch::check_shell(call.principal()?, &definition.task_type, supplies)?;
     let overrides =
         Overrides::parse_trigger(&body, &definition.task_type, &call.state.task_maxima())?;
-    // Under `allow` there is a limit only when the user set one.
-    let limit = definition.max_concurrent.filter(|_| !overrides.force);
-    let task = definition.snapshot();
+    // Under `allow` there is a limit only when the user set one; under `queue` it waits its turn.
+    let limit = definition.overlap_limit().filter(|_| !overrides.force);
+    let mut task = definition.snapshot();
+    if overrides.force {
+        task.options.admission.overlap_limit = None;
+    }
     let order = Order {
         priority: definition.priority,
         trigger: Trigger::Manual,
@@ -252,45 +256,59 @@ pub(crate) async fn trigger(call: Call) -> Answer {
     launch::create(&call, row, limit).await
 }
 
-/// `POST /scheduler/schedules/{id}/pause`.
+/// `POST /scheduler/schedules/{id}/pause {until?, reason?}`.
 pub(crate) async fn pause(call: Call) -> Answer {
-    set_enabled(call, false).await
+    call.no_query()?;
+    let body = call.optional_json()?;
+    let mut fields = Fields::of(&body, &["until", "reason"], &[])?;
+    let pause = Pause { until: fields.instant("until"), reason: fields.text("reason", REASON_MAX) };
+    if pause.until.is_some_and(|until| until <= call.state.clock().now()) {
+        fields.fault("until", "in_the_past", "`until` has passed; give a later instant");
+    }
+    fields.finish()?;
+    let schedule = call.state.store().schedule_pause(call.id()?, pause).await?;
+    call.state.handles().wake(Wake::Scheduler);
+    answer_with(&call, &schedule).await
 }
 
 /// `POST /scheduler/schedules/{id}/resume`.
 pub(crate) async fn resume(call: Call) -> Answer {
-    set_enabled(call, true).await
-}
-
-async fn set_enabled(call: Call, enabled: bool) -> Answer {
     call.no_query()?;
     nothing_in(&call)?;
     let store = call.state.store();
     let id = call.id()?;
-    if enabled {
-        let schedule = store.schedule_get(id).await?;
-        if !schedule.definition.enabled && schedule.next_run_at.is_none() {
-            let detail = "this schedule has had its last run; change when it is due first";
-            return Err(ApiError::conflict("schedule_exhausted", detail));
-        }
+    let schedule = store.schedule_get(id).await?;
+    if !schedule.definition.enabled && schedule.next_run_at.is_none() {
+        let detail = "this schedule has had its last run; change when it is due first";
+        return Err(ApiError::conflict("schedule_exhausted", detail));
     }
-    let schedule = store.schedule_set_enabled(id, enabled).await?;
+    let schedule = store.schedule_set_enabled(id, true).await?;
     call.state.handles().wake(Wake::Scheduler);
     answer_with(&call, &schedule).await
 }
 
 /// `POST /scheduler/schedules/preview`: saves nothing.
-#[expect(clippy::unused_async, reason = "every handler has this form")]
 pub(crate) async fn preview(call: Call) -> Answer {
     call.no_query()?;
     let now = call.state.clock().now();
     let zone = default_zone(&call);
     let preview = Preview::parse(&call.json()?, now, &zone)?;
-    let runs: Vec<String> = preview.runs().into_iter().map(instant_text).collect();
-    ok(&json!({ "nextRuns": runs, "description": preview.cadence.describe() }))
+    let Preview { grid, options, from, count } = preview;
+    let jitter_ms = options.jitter_ms;
+    let cadence = ruled(&call, &options, grid).await?;
+    let runs = cadence.instants_between(from, Timestamp::MAX_UTC, count);
+    let until = runs.last().copied().unwrap_or(from);
+    let left_out: Vec<Value> = cadence.left_out(from, until).iter().map(ledger::range).collect();
+    let moved = jitter_ms.map_or_else(String::new, |ms| format!(", each up to {ms} ms later"));
+    let runs: Vec<String> = runs.into_iter().map(instant_text).collect();
+    ok(&json!({
+        "nextRuns": runs,
+        "leftOut": left_out,
+        "description": format!("{}{moved}", cadence.describe()),
+    }))
 }
 
-async fn answer_with(call: &Call, schedule: &Schedule) -> Answer {
+pub(crate) async fn answer_with(call: &Call, schedule: &Schedule) -> Answer {
     let mut stats = call.state.store().schedule_stats(vec![schedule.id]).await?;
     let stats = stats.remove(&schedule.id).unwrap_or_default();
     versioned(&views::schedule(schedule, stats), schedule.version)

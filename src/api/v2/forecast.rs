@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 
 use crate::api::call::{Call, ok};
 use crate::api::error::{Answer, ApiError};
+use crate::api::v1::planning::{cadence_of, coverages};
 use crate::api::v1::schedules::{default_zone, edit};
 use crate::api::wire::body::Fields;
 use crate::api::wire::cadence::next_runs;
@@ -77,9 +78,12 @@ async fn look(call: &Call, span: Span) -> Result<Ahead, ApiError> {
         let count = i64::try_from(page.items.len()).unwrap_or(i64::MAX);
         let ids = page.items.iter().map(|one| one.id).collect();
         let stats = store.schedule_stats(ids).await?;
+        let options = page.items.iter().map(|one| &one.definition.options.cadence);
+        let covered = coverages(call, options).await?;
         for schedule in page.items {
+            let cadence = cadence_of(&schedule, &zone, &covered);
             let most = INSTANTS_MAX.min(left);
-            let mut instants = next_runs(&schedule, &zone, Some(span.to), most);
+            let mut instants = next_runs(&schedule, cadence.as_ref(), Some(span.to), most);
             ahead.is_cut |=
                 instants.len() == most && instants.last().is_some_and(|at| *at < span.to);
             instants.retain(|at| *at >= span.from && *at < span.to);

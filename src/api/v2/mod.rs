@@ -4,7 +4,10 @@
 pub(super) mod breakers;
 pub(super) mod dead_letters;
 pub(super) mod error_groups;
+pub(super) mod backfills;
+pub(super) mod calendars;
 pub(super) mod forecast;
 pub(crate) mod priority;
 pub(crate) mod queues;
 pub(crate) mod resources;
+pub(super) mod schedules;

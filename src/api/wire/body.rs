@@ -55,6 +55,11 @@ macro_rules! words {
     })+ };
 }
 words!(
+    crate::domain::backfill::BackfillOrder,
+    crate::domain::cadence::ClockChange,
+    crate::domain::calendar::CalendarMode,
+    crate::domain::calendar::OnExcluded,
+    crate::domain::calendar::WeekDay,
     crate::domain::error_record::DeadLetterStatus,
     crate::domain::error_record::GroupStatus,
     crate::domain::error_record::RecoveryStatus,

@@ -4,29 +4,18 @@ use chrono::TimeDelta;
 use serde_json::Value;
 
 use super::body::Fields;
+use super::definition::NAME_MAX;
+use super::options::cadence::read_instants;
 use crate::api::error::ApiError;
 use crate::clock::Timestamp;
 use crate::domain::cadence::{Cadence, ParseContext};
-use crate::domain::event::instant_text;
 use crate::domain::fault::Fault;
-use crate::domain::schedule::{Schedule, ScheduleDefinition, ScheduleType};
+use crate::domain::options::CadenceOptions;
+use crate::domain::schedule::{Schedule, ScheduleDefinition};
 
 /// Instants of a preview at most, and if the client does not say.
 const PREVIEW_MAX: i64 = 100;
 const PREVIEW_DEFAULT: i64 = 10;
-
-/// The configuration with an interval's anchor filled in, so that the grid never depends on
-/// anything but the schedule itself.
-pub(crate) fn with_anchor(schedule_type: &str, config: &Value, anchor: Timestamp) -> Value {
-    let mut config = config.clone();
-    if schedule_type == ScheduleType::Interval.as_str()
-        && let Value::Object(object) = &mut config
-        && object.get("anchor").is_none_or(Value::is_null)
-    {
-        object.insert("anchor".to_owned(), Value::String(instant_text(anchor)));
-    }
-    config
-}
 
 /// The first planned instant of a definition, strictly after `now` and within its bounds. One that
 /// runs once may be late by the misfire grace: clients' clocks differ, and it is not missed yet.
@@ -41,9 +30,9 @@ pub(crate) fn first_run(
     settled: Option<Timestamp>,
 ) -> Result<Timestamp, Fault> {
     let grace = TimeDelta::milliseconds(definition.misfire_grace_ms);
-    let mut after = match cadence {
+    let mut after = match cadence.grid() {
         Cadence::OneTime(_) => now.checked_sub_signed(grace).unwrap_or(now),
-        Cadence::Cron(_) | Cadence::Interval(_) => now,
+        Cadence::Cron(_) | Cadence::Interval(_) | Cadence::Ruled(_) => now,
     };
     after = settled.map_or(after, |settled| settled.max(after));
     if let Some(start) = definition.start_at {
@@ -54,7 +43,12 @@ pub(crate) fn first_run(
     if let Some(first) = first.filter(|first| definition.end_at.is_none_or(|end| *first <= end)) {
         return Ok(first);
     }
-    let (field, code, message) = match cadence {
+    let (field, code, message) = match cadence.grid() {
+        _ if matches!(cadence, Cadence::Ruled(_)) && first.is_none() => (
+            "calendars",
+            "out_of_range",
+            "the schedule would never run: its calendars leave it no instant in ten years",
+        ),
         Cadence::OneTime(one) if one.run_at <= after => {
             ("scheduleConfig.runAt", "in_the_past", "this instant has passed; give a later one")
         }
@@ -64,10 +58,11 @@ pub(crate) fn first_run(
 }
 
 /// The next `count` planned instants of a stored schedule, the first in any case, the rest up to
-/// `until`; none while it is paused.
+/// `until`; none while it is paused. `cadence` is `None` when the stored one cannot be read any
+/// more: then the next instant still stands.
 pub(crate) fn next_runs(
     schedule: &Schedule,
-    default_zone: &str,
+    cadence: Option<&Cadence>,
     until: Option<Timestamp>,
     count: usize,
 ) -> Vec<Timestamp> {
@@ -75,13 +70,7 @@ pub(crate) fn next_runs(
     let Some(first) = schedule.next_run_at.filter(|_| definition.enabled) else {
         return Vec::new();
     };
-    let context =
-        ParseContext { created_at: schedule.created_at, default_zone: default_zone.to_owned() };
-    let kind = definition.schedule_type.as_str();
-    // What is stored was parsed before; should it not parse now, the next instant still stands.
-    let Ok(cadence) = Cadence::parse(kind, &definition.schedule_config, &context) else {
-        return vec![first];
-    };
+    let Some(cadence) = cadence else { return vec![first] };
     let left = definition.max_executions.map(|most| most.saturating_sub(schedule.fired));
     let left = left.map_or(usize::MAX, |left| usize::try_from(left).unwrap_or(0));
     let bounds = definition.end_at.into_iter().chain(until);
@@ -94,8 +83,10 @@ pub(crate) fn next_runs(
 
 /// What a preview asks for.
 pub(crate) struct Preview {
-    /// The cadence.
-    pub(crate) cadence: Cadence,
+    /// The grid.
+    pub(crate) grid: Cadence,
+    /// What is put over it.
+    pub(crate) options: CadenceOptions,
     /// Instants strictly after it.
     pub(crate) from: Timestamp,
     /// How many at most.
@@ -112,23 +103,30 @@ impl Preview {
         now: Timestamp,
         default_zone: &str,
     ) -> Result<Self, ApiError> {
-        let known = ["scheduleType", "scheduleConfig", "from", "count"];
+        let known = [
+            "scheduleType",
+            "scheduleConfig",
+            "from",
+            "count",
+            "name",
+            "jitterMs",
+            "calendars",
+            "onExcluded",
+            "clockChange",
+        ];
         let mut fields = Fields::of(value, &known, &[])?;
+        let options = read_instants(&mut fields);
+        let name = fields.text("name", NAME_MAX);
         let from = fields.instant("from").unwrap_or(now);
         let count = fields.integer("count", 1..=PREVIEW_MAX).unwrap_or(PREVIEW_DEFAULT);
         let kind = fields.needed_text("scheduleType", 50);
         let config = fields.needed("scheduleConfig");
-        let cadence = kind.zip(config).and_then(|(kind, config)| {
-            let config = with_anchor(&kind, config, from);
+        let grid = kind.zip(config).and_then(|(kind, config)| {
+            let config = Cadence::settled_config(&kind, config, from, name.as_deref());
             let context = ParseContext { created_at: from, default_zone: default_zone.to_owned() };
             fields.take(Cadence::parse(&kind, &config, &context))
         });
         let count = usize::try_from(count).unwrap_or_default();
-        fields.finish_with(cadence.map(|cadence| Self { cadence, from, count }))
-    }
-
-    /// The instants.
-    pub(crate) fn runs(&self) -> Vec<Timestamp> {
-        self.cadence.instants_between(self.from, Timestamp::MAX_UTC, self.count)
+        fields.finish_with(grid.map(|grid| Self { grid, options, from, count }))
     }
 }

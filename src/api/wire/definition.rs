@@ -6,8 +6,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::body::{Fields, not_supported};
-use super::cadence::with_anchor;
+use super::body::Fields;
 use super::options;
 use crate::api::error::ApiError;
 use crate::clock::Timestamp;
@@ -15,8 +14,11 @@ use crate::domain::cadence::{Cadence, ParseContext};
 use crate::domain::event::instant_text;
 use crate::domain::execution::{Priority, Severity};
 use crate::domain::fault::Fault;
+use crate::domain::options::CadenceOptions;
 use crate::domain::retry::RetryPolicy;
-use crate::domain::schedule::{MisfirePolicy, OverlapPolicy, ScheduleDefinition, ScheduleType};
+use crate::domain::schedule::{
+    MisfirePolicy, OverlapPolicy, QUEUE_LIMIT_DEFAULT, ScheduleDefinition, ScheduleType,
+};
 use crate::domain::task::{Task, TaskLimits};
 use crate::tasks;
 
@@ -49,12 +51,21 @@ const KNOWN: &[&str] = &[
 ];
 
 /// Fields of the contract that are not built yet.
-const PLANNED: &[&str] =
-    &["jitterMs", "queueLimit", "calendar", "calendars", "preemptible", "retryOnAnotherNode"];
+const PLANNED: &[&str] = &["calendar", "preemptible", "retryOnAnotherNode"];
 
 /// What an answer has beside the definition; only the server writes it.
-const READ_ONLY: &[&str] =
-    &["id", "nextRunAt", "lastRunAt", "createdAt", "updatedAt", "version", "stats", "pausedAt"];
+const READ_ONLY: &[&str] = &[
+    "id",
+    "nextRunAt",
+    "lastRunAt",
+    "createdAt",
+    "updatedAt",
+    "version",
+    "stats",
+    "pausedAt",
+    "pausedUntil",
+    "pauseReason",
+];
 
 const SHELL: &str = "shell_command";
 pub(crate) const NAME_MAX: usize = 200;
@@ -99,11 +110,12 @@ pub(crate) struct Parsed {
 pub(crate) fn parse(value: &Value, around: &Surroundings<'_>) -> Result<Parsed, ApiError> {
     let known: Vec<&str> = KNOWN.iter().copied().chain(options::schedule_fields()).collect();
     let mut fields = Fields::of(value, &known, PLANNED)?;
-    let options = options::read_schedule(&mut fields);
+    let mut options = options::read_schedule(&mut fields);
     let name = fields.needed_text("name", NAME_MAX);
     let task = read_task(&mut fields, &around.task_maxima);
     let cadence = read_cadence(&mut fields, around);
-    let overlap_policy = read_overlap(&mut fields);
+    let overlap_policy = fields.word("overlapPolicy").unwrap_or(OverlapPolicy::Skip);
+    put_queue_limit(&mut fields, overlap_policy, &mut options.cadence);
     let bounds = (fields.instant("startAt"), fields.instant("endAt"));
     if let (Some(start), Some(end)) = bounds
         && start > end
@@ -112,7 +124,9 @@ pub(crate) fn parse(value: &Value, around: &Surroundings<'_>) -> Result<Parsed, 
     }
     let concurrent = fields.integer("maxConcurrent", 1..=CONCURRENT_MAX).map(small);
     let max_concurrent = match overlap_policy {
-        OverlapPolicy::Skip => Some(concurrent.unwrap_or(1)),
+        OverlapPolicy::Skip | OverlapPolicy::Queue | OverlapPolicy::CancelRunning => {
+            Some(concurrent.unwrap_or(1))
+        }
         OverlapPolicy::Allow => concurrent,
     };
     let grace = fields.integer("misfireGraceMs", 0..=DAY_MS).unwrap_or(around.misfire_grace_ms);
@@ -250,20 +264,22 @@ fn read_cadence(fields: &mut Fields<'_>, around: &Surroundings<'_>) -> Option<Wh
     let kind = fields.needed_text("scheduleType", WORD_MAX);
     let config = fields.needed("scheduleConfig");
     let (kind, config) = kind.zip(config)?;
-    let config = with_anchor(&kind, config, around.anchor);
+    let name = fields.value("name").and_then(Value::as_str);
+    let config = Cadence::settled_config(&kind, config, around.anchor, name);
     let context =
         ParseContext { created_at: around.anchor, default_zone: around.default_zone.to_owned() };
     let cadence = fields.take(Cadence::parse(&kind, &config, &context))?;
     Some(When { kind: ScheduleType::parse(&kind)?, config, cadence })
 }
 
-fn read_overlap(fields: &mut Fields<'_>) -> OverlapPolicy {
-    let policy = fields.value("overlapPolicy").and_then(Value::as_str);
-    if let Some(word @ ("queue" | "cancel_running")) = policy {
-        fields.file(not_supported("overlapPolicy", &format!("the policy `{word}`")));
-        return OverlapPolicy::Skip;
+/// How many may wait is a matter of `queue` alone.
+fn put_queue_limit(fields: &mut Fields<'_>, policy: OverlapPolicy, options: &mut CadenceOptions) {
+    if policy == OverlapPolicy::Queue {
+        options.queue_limit = options.queue_limit.or(Some(QUEUE_LIMIT_DEFAULT));
+    } else if options.queue_limit.is_some() {
+        let message = "`queueLimit` goes with the `overlapPolicy` queue; leave it out";
+        fields.fault("queueLimit", "invalid_value", message);
     }
-    fields.word("overlapPolicy").unwrap_or(OverlapPolicy::Skip)
 }
 
 /// Lays a partial body over a stored definition; null clears a field.
@@ -296,7 +312,13 @@ pub(crate) fn merge(stored: &ScheduleDefinition, patch: &Value) -> Result<Value,
     for (name, value) in patch {
         whole.insert(name.clone(), value.clone());
     }
+    let is_queue =
+        whole.get("overlapPolicy").and_then(Value::as_str) == Some(OverlapPolicy::Queue.as_str());
+    if !is_queue && !patch.contains_key("queueLimit") {
+        whole.insert("queueLimit".to_owned(), Value::Null);
+    }
     keep_anchor(&mut whole, old_anchor);
+    keep_key(&mut whole, stored.schedule_config.get("hashKey"));
     Ok(Value::Object(whole))
 }
 
@@ -309,6 +331,19 @@ fn keep_anchor(whole: &mut Map<String, Value>, old: Option<Value>) {
         && config.get("anchor").is_none_or(Value::is_null)
     {
         config.insert("anchor".to_owned(), old);
+    }
+}
+
+/// A changed configuration keeps what picked the places of `H` and `spread`, unless the request
+/// names another key: a new name does not move it either.
+fn keep_key(whole: &mut Map<String, Value>, old: Option<&Value>) {
+    let config = whole.get_mut("scheduleConfig");
+    if let (Some(config), Some(old)) = (config, old)
+        && Cadence::needs_key(config)
+        && let Some(object) = config.as_object_mut()
+        && object.get("hashKey").is_none_or(Value::is_null)
+    {
+        object.insert("hashKey".to_owned(), old.clone());
     }
 }
 
@@ -367,5 +402,5 @@ pub(crate) fn changes_cadence(old: &ScheduleDefinition, new: &ScheduleDefinition
         || old.schedule_config != new.schedule_config
         || old.start_at.map(instant_text) != new.start_at.map(instant_text)
         || old.end_at.map(instant_text) != new.end_at.map(instant_text)
-        || old.options.cadence != new.options.cadence
+        || !old.options.cadence.plans_as(&new.options.cadence)
 }

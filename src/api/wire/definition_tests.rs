@@ -84,8 +84,8 @@ async fn every_fault_is_named_by_its_path() {
         "scheduleType": "interval",
         "scheduleConfig": { "intervalMs": 5 },
         "priority": "urgent",
-        "jitterMs": 10,
-        "overlapPolicy": "queue",
+        "preemptible": true,
+        "queueLimit": 3,
         "startAt": "2027-01-02T00:00:00Z",
         "endAt": "2027-01-01T00:00:00Z",
     });
@@ -96,8 +96,8 @@ async fn every_fault_is_named_by_its_path() {
         ("taskConfig.comand", "unknown_field"),
         ("scheduleConfig.intervalMs", "out_of_range"),
         ("priority", "invalid_value"),
-        ("jitterMs", "not_supported_yet"),
-        ("overlapPolicy", "not_supported_yet"),
+        ("preemptible", "not_supported_yet"),
+        ("queueLimit", "invalid_value"),
         ("endAt", "out_of_range"),
     ] {
         assert!(found.contains(&(field.to_owned(), code.to_owned())), "{field} in {found:?}");
@@ -131,10 +131,7 @@ async fn a_user_to_run_as_goes_with_the_task_and_is_shown_beside_it() {
 #[tokio::test]
 async fn what_is_not_built_yet_says_so() {
     let cases = [
-        ("jitterMs", json!(1)),
-        ("queueLimit", json!(1)),
-        ("calendars", json!([])),
-        ("overlapPolicy", json!("cancel_running")),
+        ("preemptible", json!(true)),
         ("scheduleType", json!("event")),
         ("taskType", json!("worker_task")),
         ("taskType", json!("workflow")),
@@ -144,6 +141,35 @@ async fn what_is_not_built_yet_says_so() {
         assert_eq!((error.status().as_u16(), error.code()), (422, "not_supported_yet"), "{field}");
         assert_eq!(faults(error).await[0].0, field);
     }
+}
+
+#[test]
+fn how_many_may_wait_is_a_matter_of_queue_alone() {
+    let queue = read(&with(&[("overlapPolicy", json!("queue"))])).unwrap().definition;
+    assert_eq!((queue.running_limit(), queue.overlap_limit()), (Some(1), Some(101)));
+    assert_eq!(queue.snapshot().options.admission.overlap_limit, Some(1));
+    let skip = read(&merge(&queue, &json!({"overlapPolicy": "skip"})).unwrap()).unwrap().definition;
+    assert_eq!((skip.options.cadence.queue_limit, skip.overlap_limit()), (None, Some(1)));
+    assert_eq!(skip.snapshot().options.document(), None);
+    assert!(!changes_cadence(&queue, &skip));
+}
+
+#[test]
+fn what_picks_the_place_of_an_h_outlives_a_new_name() {
+    let cron = [("scheduleType", json!("cron")), ("scheduleConfig", json!({"cron": "H H * * *"}))];
+    let old = read(&with(&cron)).unwrap();
+    assert_eq!(old.definition.schedule_config["hashKey"], "nightly");
+    let patch = json!({"name": "weekly", "scheduleConfig": {"cron": "H H(0-5) * * *"}});
+    let new = read(&merge(&old.definition, &patch).unwrap()).unwrap().definition;
+    assert_eq!(new.schedule_config["hashKey"], "nightly");
+    let renamed = json!({"name": "weekly"});
+    let new = read(&merge(&old.definition, &renamed).unwrap()).unwrap();
+    assert_eq!(new.cadence, old.cadence);
+    let spread = json!({"intervalMs": 60_000, "spread": true});
+    let spread = read(&with(&[("scheduleConfig", spread)])).unwrap();
+    assert_eq!(spread.definition.schedule_config["hashKey"], "nightly");
+    let first = spread.cadence.next_after(at(0)).unwrap();
+    assert!(first > at(0) && first <= at(60));
 }
 
 #[test]
@@ -222,13 +248,18 @@ fn next_runs_end_with_the_schedule() {
         paused_at: None,
         resumed_at: None,
         catch_up_at: None,
+        settled_at: None,
+        paused_until: None,
+        pause_reason: None,
+        failure_streak: 0,
         created_at: at(0),
         updated_at: at(0),
         version: 1,
     };
-    assert_eq!(next_runs(&schedule, "UTC", None, 5), [at(120), at(180)]);
+    let cadence = schedule.grid("UTC").ok();
+    assert_eq!(next_runs(&schedule, cadence.as_ref(), None, 5), [at(120), at(180)]);
     schedule.definition.enabled = false;
-    assert!(next_runs(&schedule, "UTC", None, 5).is_empty());
+    assert!(next_runs(&schedule, cadence.as_ref(), None, 5).is_empty());
 }
 
 #[tokio::test]

@@ -5,8 +5,18 @@ use serde_json::{Value, json};
 use crate::clock::Timestamp;
 use crate::domain::event::instant_text;
 use crate::domain::execution::ExecutionStatus;
-use crate::domain::schedule::{LedgerReason, MisfirePolicy};
+use crate::domain::schedule::{LedgerRange, LedgerReason, MisfirePolicy};
 use crate::store::{InstantOutcome, OutcomeRow};
+
+/// A range of instants that did not run, or will not.
+pub(crate) fn range(range: &LedgerRange) -> Value {
+    json!({
+        "from": instant_text(range.from),
+        "to": instant_text(range.to),
+        "count": range.count,
+        "reason": range.reason,
+    })
+}
 
 /// One outcome. An execution that started more than `grace_ms` after its instant ran late.
 pub(crate) fn outcome(row: &OutcomeRow, grace_ms: i64) -> Value {
@@ -53,8 +63,8 @@ fn explain_miss(reason: LedgerReason, count: i64) -> String {
     };
     let why = match reason {
         LedgerReason::Overlap => {
-            "as many earlier runs as `maxConcurrent` allows still waited or ran, and \
-             `overlapPolicy` is `skip`"
+            "as many earlier runs as `maxConcurrent` (under `queue` and `queueLimit`) allow still \
+             waited or ran, or a newer instant took their place under `cancel_running`"
         }
         LedgerReason::Paused => {
             "the schedule was paused, and `misfirePolicy` did not run them at its resume"
@@ -72,6 +82,7 @@ fn explain_miss(reason: LedgerReason, count: i64) -> String {
         }
         LedgerReason::Calendar => "a calendar excludes them",
         LedgerReason::ClockChange => "the zone's clock change left them out",
+        LedgerReason::Skipped => "somebody asked to skip them",
         LedgerReason::NoCapacity => "there was no capacity to run them",
     };
     format!("{subject}: {why}.")

@@ -6,6 +6,7 @@
 pub(crate) mod body;
 pub(crate) mod breakers;
 pub(crate) mod cadence;
+pub(crate) mod calendar;
 pub(crate) mod definition;
 pub(crate) mod execution;
 pub(crate) mod groups;

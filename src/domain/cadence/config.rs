@@ -7,16 +7,20 @@ use chrono_tz::{TZ_VARIANTS, Tz};
 use serde_json::{Map, Value};
 
 use super::cron::CronCadence;
-use super::expression::Expression;
+use super::expression::{self, Expression};
 use super::interval::{INTERVAL_MAX_MS, INTERVAL_MIN_MS, IntervalCadence};
 use super::plain;
 use super::zone::Zone;
-use super::{Cadence, OneTimeCadence};
+use super::{Cadence, ClockChange, OneTimeCadence};
 use crate::domain::Timestamp;
 use crate::domain::fault::Fault;
+use crate::domain::spread::stable_hash;
 
 const CONFIG: &str = "scheduleConfig";
-const CRON_FIELDS: &[&str] = &["cron", "timezone", "every", "at", "on"];
+const CRON_FIELDS: &[&str] = &["cron", "timezone", "every", "at", "on", "hashKey"];
+const INTERVAL_FIELDS: &[&str] = &["intervalMs", "anchor", "spread", "hashKey"];
+/// Bytes of a `hashKey` at most.
+const HASH_KEY_MAX: usize = 200;
 
 /// What a configuration leaves to its surroundings.
 #[derive(Clone, Debug)]
@@ -25,6 +29,12 @@ pub struct ParseContext {
     pub created_at: Timestamp,
     /// IANA name of the zone of a cron schedule that names none (`scheduler.timezone`).
     pub default_zone: String,
+}
+
+/// True when a configuration has an `H` or is spread, and so needs a key.
+pub(super) fn needs_key(config: &Value) -> bool {
+    let is_spread = config.get("spread").and_then(Value::as_bool) == Some(true);
+    is_spread || config.get("cron").and_then(Value::as_str).is_some_and(expression::needs_key)
 }
 
 /// A JSON object that is being read, and the faults found so far.
@@ -65,12 +75,13 @@ pub(super) fn parse(
 fn read_cron(reader: &mut Reader<'_>, context: &ParseContext) -> Option<Cadence> {
     reader.refuse_others(CRON_FIELDS);
     let zone = read_zone(reader, context);
+    let key = reader.hash_key();
     let plain_form = reader.object.contains_key("every");
     let expression = if plain_form {
         if reader.object.contains_key("cron") {
             reader.fault("every", "invalid_value", "give either `cron` or `every`, not both");
         }
-        plain::read(reader).and_then(|text| parse_expression(reader, "every", &text))
+        plain::read(reader).and_then(|text| parse_expression(reader, "every", &text, key))
     } else {
         for field in ["at", "on"] {
             if reader.object.contains_key(field) {
@@ -80,13 +91,22 @@ fn read_cron(reader: &mut Reader<'_>, context: &ParseContext) -> Option<Cadence>
             }
         }
         let text = reader.required_text("cron", "a cron expression such as \"0 2 * * *\"");
-        text.and_then(|text| parse_expression(reader, "cron", text))
+        text.and_then(|text| parse_expression(reader, "cron", text, key))
     };
-    Some(Cadence::Cron(CronCadence { expression: Arc::new(expression?), zone: Zone(zone?) }))
+    Some(Cadence::Cron(CronCadence {
+        expression: Arc::new(expression?),
+        zone: Zone(zone?),
+        clock_change: ClockChange::Default,
+    }))
 }
 
-fn parse_expression(reader: &mut Reader<'_>, field: &str, text: &str) -> Option<Expression> {
-    match Expression::parse(text) {
+fn parse_expression(
+    reader: &mut Reader<'_>,
+    field: &str,
+    text: &str,
+    key: Option<&str>,
+) -> Option<Expression> {
+    match Expression::parse(text, key) {
         Ok(expression) => Some(expression),
         Err(messages) => {
             for message in messages {
@@ -125,16 +145,24 @@ fn read_zone(reader: &mut Reader<'_>, context: &ParseContext) -> Option<Tz> {
 }
 
 fn read_interval(reader: &mut Reader<'_>, context: &ParseContext) -> Option<Cadence> {
-    reader.refuse_others(&["intervalMs", "anchor"]);
+    reader.refuse_others(INTERVAL_FIELDS);
     let anchor = match reader.object.get("anchor") {
         None => Some(context.created_at),
         Some(_) => reader.required_instant("anchor"),
     };
     let interval = reader.required_interval();
-    Some(Cadence::Interval(IntervalCadence {
-        interval_ms: interval?,
-        anchor_ms: anchor?.timestamp_millis(),
-    }))
+    let phase = reader.phase();
+    let interval_ms = interval?;
+    let anchor_ms = anchor?.timestamp_millis();
+    let anchor_ms = match phase {
+        // A place in (anchor, anchor + interval], and the grid from there.
+        Some(hash) => {
+            let place = i64::try_from(hash % interval_ms.unsigned_abs()).unwrap_or(0) + 1;
+            anchor_ms + place - interval_ms
+        }
+        None => anchor_ms,
+    };
+    Some(Cadence::Interval(IntervalCadence { interval_ms, anchor_ms }))
 }
 
 fn read_one_time(reader: &mut Reader<'_>, _: &ParseContext) -> Option<Cadence> {
@@ -191,6 +219,40 @@ impl<'a> Reader<'a> {
                 None
             }
         }
+    }
+
+    /// What picks the places of `H` and `spread`.
+    fn hash_key(&mut self) -> Option<&'a str> {
+        match self.object.get("hashKey") {
+            None | Some(Value::Null) => {}
+            Some(Value::String(key)) if !key.is_empty() && key.len() <= HASH_KEY_MAX => {
+                return Some(key);
+            }
+            Some(_) => {
+                let message = format!("`hashKey` is a text of 1 to {HASH_KEY_MAX} bytes");
+                self.fault("hashKey", "invalid_value", message);
+            }
+        }
+        None
+    }
+
+    /// The hash that places a spread interval; `None` when it is not spread.
+    fn phase(&mut self) -> Option<u64> {
+        let key = self.hash_key();
+        let is_spread = match self.object.get("spread") {
+            None | Some(Value::Null) => false,
+            Some(Value::Bool(spread)) => *spread,
+            Some(_) => {
+                self.fault("spread", "invalid_type", "`spread` is true or false");
+                false
+            }
+        };
+        if is_spread && key.is_none() {
+            let message = "`spread` needs a key to pick its place by: give `hashKey` (a schedule's \
+                           name is taken when it is left out)";
+            self.fault("hashKey", "required", message);
+        }
+        key.filter(|_| is_spread).map(|key| stable_hash(&[key.as_bytes(), b"interval"]))
     }
 
     fn required_interval(&mut self) -> Option<i64> {

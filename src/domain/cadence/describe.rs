@@ -33,12 +33,20 @@ const TIMES_LISTED: usize = 6;
 pub(super) fn describe(cadence: &Cadence) -> String {
     match cadence {
         Cadence::Cron(cron) => {
-            format!("{} ({})", describe_cron(&cron.expression), cron.zone.0.name())
+            let words = describe_cron(&cron.expression);
+            // What an `H` stands for is in the words; that it was picked is not.
+            let picked = if super::expression::needs_key(&cron.expression.text) {
+                format!(", {} picked by its key", cron.expression.text)
+            } else {
+                String::new()
+            };
+            format!("{words} ({}){picked}", cron.zone.0.name())
         }
         Cadence::Interval(interval) => format!("Every {}", duration(interval.interval_ms())),
         Cadence::OneTime(one) => {
             format!("Once at {}", one.run_at.to_rfc3339_opts(SecondsFormat::Millis, true))
         }
+        Cadence::Ruled(ruled) => ruled.describe(),
     }
 }
 

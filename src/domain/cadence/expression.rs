@@ -1,7 +1,8 @@
 //! The text of a cron expression, parsed.
 //!
 //! Five fields (minute, hour, day of month, month, day of week), six with leading seconds, names,
-//! lists, ranges, steps, `@daily` and its kin, and in the day fields `L`, `LW`, `15W`, `5L`, `1#2`.
+//! lists, ranges, steps, `H`, `@daily` and its kin, and in the day fields `L`, `LW`, `15W`, `5L`,
+//! `1#2`.
 //! Each term is vetted here, so that a message can name the field and the cure; the plain sets are
 //! then expanded by the `cron` crate (its weekdays count from 1, ours from 0, hence the mapping).
 //!
@@ -14,10 +15,21 @@ use cron::{Schedule, TimeUnitSpec};
 
 use super::days::DayFilter;
 use super::fields::Fields;
+use super::hashed;
 use super::term::{FieldKind, Span, Term, parse_terms};
 
 /// The longest expression that is looked at, in bytes; room for every list a person writes.
 pub(super) const EXPRESSION_MAX: usize = 512;
+
+/// The fields in their order, and their places.
+const KINDS: [(FieldKind, usize); 6] = [
+    (FieldKind::Second, 0),
+    (FieldKind::Minute, 1),
+    (FieldKind::Hour, 2),
+    (FieldKind::MonthDay, 3),
+    (FieldKind::Month, 4),
+    (FieldKind::WeekDay, 5),
+];
 
 const NICKNAMES: [(&str, &str); 7] = [
     ("@YEARLY", "0 0 1 1 *"),
@@ -34,16 +46,17 @@ const NICKNAMES: [(&str, &str); 7] = [
 pub(super) struct Expression {
     /// As given, outer blanks removed.
     pub(super) text: String,
-    /// Six fields in upper case, seconds first.
+    /// Six fields in upper case, seconds first, each `H` replaced.
     pub(super) parts: [String; 6],
     pub(super) fields: Fields,
 }
 
 impl Expression {
-    /// Parses an expression; every fault found is one sentence for people.
-    pub(super) fn parse(text: &str) -> Result<Self, Vec<String>> {
+    /// Parses an expression; every fault found is one sentence for people. `key` picks what each
+    /// `H` stands for.
+    pub(super) fn parse(text: &str, key: Option<&str>) -> Result<Self, Vec<String>> {
         let text = text.trim();
-        let parts = split(text).map_err(|message| vec![message])?;
+        let parts = resolved(split(text).map_err(|message| vec![message])?, key)?;
         let [second, minute, hour, month_day, month, week_day] = &parts;
         let mut faults = Vec::new();
         let mut take = |kind: FieldKind, text: &str| {
@@ -74,6 +87,24 @@ impl Expression {
         }
         Ok(Self { text: text.to_owned(), parts, fields })
     }
+}
+
+/// The parts with each `H` replaced by what it stands for.
+fn resolved(parts: [String; 6], key: Option<&str>) -> Result<[String; 6], Vec<String>> {
+    let mut faults = Vec::new();
+    let parts = KINDS.map(|(kind, place)| {
+        let part = parts.get(place).map_or("", String::as_str);
+        hashed::resolve(kind, part, key).unwrap_or_else(|message| {
+            faults.push(message);
+            String::new()
+        })
+    });
+    if faults.is_empty() { Ok(parts) } else { Err(faults) }
+}
+
+/// True when an expression has an `H`, and so needs a key.
+pub(super) fn needs_key(text: &str) -> bool {
+    split(text.trim()).is_ok_and(|parts| parts.iter().any(|part| hashed::has_hash(part)))
 }
 
 fn split(text: &str) -> Result<[String; 6], String> {

@@ -60,7 +60,7 @@ impl FieldKind {
         }
     }
 
-    const fn range(self) -> (u32, u32) {
+    pub(super) const fn range(self) -> (u32, u32) {
         match self {
             Self::Second | Self::Minute => (0, 59),
             Self::Hour => (0, 23),

@@ -1,4 +1,4 @@
-//! Clock changes of one IANA zone, reduced to three questions.
+//! Clock changes of one IANA zone, reduced to a few questions.
 //!
 //! Everything here works in whole seconds: an *instant* is seconds since 1970 UTC, a *wall* is
 //! what a clock on the wall shows, as seconds since 1970 as if the wall showed UTC. `chrono-tz`
@@ -9,7 +9,8 @@
 //!   For an ordinary time this is the time itself, for a repeated one its first coming, and for
 //!   one that the clock jumps over the first instant after the jump.
 //! - [`Zone::change_between`]: whether and when the clock changed.
-//! - [`Zone::high_water`]: the latest time that the wall has shown so far.
+//! - [`Zone::high_water`]: the latest time that the wall has shown so far, and
+//!   [`Zone::repeats_until`]: how long it shows what it has shown before.
 //!
 //! Guarantee: exact as long as a zone has at most one clock change in any [`CHANGE_GAP`], which a
 //! test proves for every zone from 1970 on.
@@ -18,35 +19,35 @@ use chrono::{DateTime, NaiveDateTime, Offset, TimeZone};
 use chrono_tz::Tz;
 
 /// Seconds within which no zone changes its clock twice; longer than any single change.
-pub(super) const CHANGE_GAP: i64 = 26 * 3_600;
+pub(in crate::domain) const CHANGE_GAP: i64 = 26 * 3_600;
 
 /// A zone that answers in seconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Zone(pub(super) Tz);
+pub(in crate::domain) struct Zone(pub(in crate::domain) Tz);
 
 /// One clock change: from `at` on, `after` holds instead of `before` (offsets in seconds).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Change {
-    pub(super) at: i64,
-    pub(super) before: i64,
-    pub(super) after: i64,
+pub(in crate::domain) struct Change {
+    pub(in crate::domain) at: i64,
+    pub(in crate::domain) before: i64,
+    pub(in crate::domain) after: i64,
 }
 
 impl Zone {
     /// Seconds to add to `instant` to get the wall.
-    pub(super) fn offset_at(self, instant: i64) -> i64 {
+    pub(in crate::domain) fn offset_at(self, instant: i64) -> i64 {
         let utc =
             DateTime::from_timestamp(instant, 0).map_or(NaiveDateTime::MAX, |t| t.naive_utc());
         self.0.offset_from_utc_datetime(&utc).fix().local_minus_utc().into()
     }
 
     /// What the wall shows at `instant`.
-    pub(super) fn wall_at(self, instant: i64) -> i64 {
+    pub(in crate::domain) fn wall_at(self, instant: i64) -> i64 {
         instant + self.offset_at(instant)
     }
 
     /// The first instant at which the wall shows `wall` or later.
-    pub(super) fn first_reach(self, wall: i64) -> i64 {
+    pub(in crate::domain) fn first_reach(self, wall: i64) -> i64 {
         // Offsets lie within 16 hours, so the wall shows less than `wall` at `early`.
         let early = wall - CHANGE_GAP;
         let before = self.offset_at(early);
@@ -61,7 +62,7 @@ impl Zone {
     }
 
     /// The clock change in `(from, to]`. Needs `to - from` of at most about [`CHANGE_GAP`].
-    pub(super) fn change_between(self, from: i64, to: i64) -> Option<Change> {
+    pub(in crate::domain) fn change_between(self, from: i64, to: i64) -> Option<Change> {
         let before = self.offset_at(from);
         let after = self.offset_at(to);
         if before == after {
@@ -79,9 +80,16 @@ impl Zone {
         Some(Change { at: high, before, after: self.offset_at(high) })
     }
 
+    /// While the wall shows a time for the second time: the first instant after that.
+    pub(in crate::domain) fn repeats_until(self, instant: i64) -> Option<i64> {
+        let change = self.change_between(instant - CHANGE_GAP, instant)?;
+        let end = change.at + (change.before - change.after);
+        (instant < end).then_some(end)
+    }
+
     /// The latest wall shown at or before `instant`: later than the present wall only while a
     /// repeated time runs for the second time.
-    pub(super) fn high_water(self, instant: i64) -> i64 {
+    pub(in crate::domain) fn high_water(self, instant: i64) -> i64 {
         let wall = self.wall_at(instant);
         match self.change_between(instant - CHANGE_GAP, instant) {
             Some(change) => wall.max(change.at + change.before - 1),

@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 pub use self::admission::{AdmissionOptions, RateLimit, ResourceNeeds};
-pub use self::cadence::CadenceOptions;
+pub use self::cadence::{CadenceOptions, ClockChoice, ExcludedChoice};
 pub use self::events::EventOptions;
 pub use self::recovery::{BreakerOptions, RecoveryOptions, RetryBudget};
 
@@ -49,6 +49,25 @@ pub struct TaskOptions {
     /// What set it off, for the task to read: the payload of the events that made it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub event: Option<Value>,
+    /// By how much its start was moved from its planned instant, in milliseconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub jitter_ms: Option<i64>,
+    /// So many failed chains in a row pause its schedule, which counts them then.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pause_after_failures: Option<i32>,
+    /// The backfill that made it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub backfill: Option<BackfillMark>,
+}
+
+/// What an execution says of the backfill that made it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BackfillMark {
+    /// The backfill's id.
+    pub id: i64,
+    /// It runs instants that have run before.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub again: bool,
 }
 
 /// True for a value that says nothing.

@@ -8,6 +8,7 @@
 //! Stopping the scheduler through the API is stored and holds for the whole cluster until it is
 //! started again; stopping this actor holds for this process.
 
+mod backfills;
 pub mod plan;
 pub mod reasons;
 pub mod status;
@@ -93,8 +94,10 @@ impl Actor for Scheduler {
             skew: chrono::Duration::zero(),
             stop: StopWindow::default(),
             offset: None,
+            next_resume: None,
         };
         ctx.spawn(work.run().into_actor(self));
+        ctx.spawn(backfills::run(self.parts.clone()).into_actor(self));
     }
 }
 
@@ -118,6 +121,8 @@ struct Work {
     stop: StopWindow,
     /// How far the clock was ahead of time that only passes, when last read.
     offset: Option<chrono::Duration>,
+    /// When the next pause ends by itself.
+    next_resume: Option<Timestamp>,
 }
 
 impl Work {
@@ -139,12 +144,14 @@ impl Work {
             self.vitals.ready();
             let next = self.window.next_due().filter(|_| self.parts.status.is_running());
             let due = self.until(next);
+            let resume = self.until(self.next_resume);
             // A closed channel means that the store is being closed: the tick ends the wait.
             announced = tokio::select! {
                 _ = schedules.changed() => true,
                 _ = state.changed() => true,
                 () = self.waker.woken() => true,
                 () = due => false,
+                () = resume => true,
                 () = tokio::time::sleep_until(read_at) => false,
             };
             if announced {
@@ -200,6 +207,7 @@ impl Work {
 
     async fn read(&mut self) -> Result<(), StoreError> {
         self.mend_after_a_step().await?;
+        self.resume_due().await?;
         let store = &self.parts.store;
         let database = store.now().await?;
         let skew = database - self.parts.clock.now();
@@ -210,7 +218,10 @@ impl Work {
         self.parts.status.set_running(self.stop.running, self.now());
         let until = self.now() + self.parts.tick * LOOKAHEAD_TICKS;
         let schedules = store.schedule_list_due(until, WINDOW_MAX).await?;
-        self.window.refill(schedules, &self.parts.default_zone);
+        let names = self.window.calendars_of(&schedules);
+        let calendars =
+            if names.is_empty() { Vec::new() } else { store.calendars_named(names).await? };
+        self.window.refill(schedules, &self.parts.default_zone, &calendars);
         let next = match self.window.next() {
             Some(next) => Some(next),
             None => store.schedule_next_due().await?,
@@ -231,6 +242,17 @@ impl Work {
             }
         }
         self.offset = Some(offset);
+        Ok(())
+    }
+
+    /// Resumes what was paused until now, and finds when the next pause ends.
+    async fn resume_due(&mut self) -> Result<(), StoreError> {
+        let store = &self.parts.store;
+        self.next_resume = store.schedule_next_resume().await?;
+        if self.next_resume.is_some_and(|at| at <= self.now()) {
+            store.schedule_resume_due().await?;
+            self.next_resume = store.schedule_next_resume().await?;
+        }
         Ok(())
     }
 
@@ -280,5 +302,6 @@ fn advanced(mut entry: Entry, firing: Firing) -> Entry {
         entry.schedule.last_run_at = Some(last.scheduled_at);
     }
     entry.schedule.next_run_at = firing.next_run_at;
+    entry.schedule.settled_at = firing.settled_at.or(entry.schedule.settled_at);
     entry
 }

@@ -5,9 +5,11 @@
 //! before it sets).
 
 use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
 
 use crate::clock::Timestamp;
-use crate::domain::cadence::{Cadence, ParseContext};
+use crate::domain::cadence::Cadence;
+use crate::domain::calendar::{Calendar, Coverage};
 use crate::domain::schedule::Schedule;
 
 /// A schedule and its parsed cadence.
@@ -28,7 +30,17 @@ pub(super) struct Window {
 impl Window {
     /// Replaces the content with what was read; parsed cadences of unchanged versions are kept.
     /// A schedule that cannot be parsed any more is left out and told of in the log.
-    pub(super) fn refill(&mut self, schedules: Vec<Schedule>, default_zone: &str) {
+    pub(super) fn refill(
+        &mut self,
+        schedules: Vec<Schedule>,
+        default_zone: &str,
+        calendars: &[Calendar],
+    ) {
+        let covered: HashMap<&str, Arc<Coverage>> = calendars
+            .iter()
+            .map(|calendar| &calendar.definition)
+            .map(|definition| (definition.name.as_str(), Arc::new(Coverage::of(definition))))
+            .collect();
         let mut old = std::mem::take(&mut self.entries);
         self.order.clear();
         for schedule in schedules {
@@ -36,9 +48,28 @@ impl Window {
                 .remove(&schedule.id)
                 .filter(|entry| entry.schedule.version == schedule.version)
                 .map(|entry| entry.cadence);
-            let Some(cadence) = known.or_else(|| parse(&schedule, default_zone)) else { continue };
+            let Some(cadence) = known.or_else(|| parse(&schedule, default_zone, &covered)) else {
+                continue;
+            };
             self.put(Entry { schedule, cadence });
         }
+    }
+
+    /// The calendars that are needed to read those of the schedules that are not known yet. An edit
+    /// of a calendar gives its schedules a new version, so that what is known is current.
+    pub(super) fn calendars_of(&self, schedules: &[Schedule]) -> Vec<String> {
+        let is_new = |schedule: &&Schedule| {
+            let known = self.entries.get(&schedule.id);
+            known.is_none_or(|entry| entry.schedule.version != schedule.version)
+        };
+        let used = |schedule: &Schedule| {
+            let calendars = schedule.definition.options.cadence.calendars.iter();
+            calendars.map(|used| used.name.clone()).collect::<Vec<String>>()
+        };
+        let mut names: Vec<String> = schedules.iter().filter(is_new).flat_map(used).collect();
+        names.sort_unstable();
+        names.dedup();
+        names
     }
 
     /// Enters one schedule; one without a next instant is left out.
@@ -76,21 +107,30 @@ impl Window {
     }
 }
 
-fn parse(schedule: &Schedule, default_zone: &str) -> Option<Cadence> {
-    let definition = &schedule.definition;
-    let context =
-        ParseContext { created_at: schedule.created_at, default_zone: default_zone.to_owned() };
-    let parsed =
-        Cadence::parse(definition.schedule_type.as_str(), &definition.schedule_config, &context);
-    match parsed {
-        Ok(cadence) => Some(cadence),
+fn parse(
+    schedule: &Schedule,
+    default_zone: &str,
+    covered: &HashMap<&str, Arc<Coverage>>,
+) -> Option<Cadence> {
+    let found = |name: &str| covered.get(name).cloned();
+    match schedule.grid(default_zone) {
+        Ok(grid) => match schedule.definition.ruled(grid, found) {
+            Ok(cadence) => return Some(cadence),
+            Err(missing) => {
+                tracing::error!(
+                    schedule.id = schedule.id,
+                    ?missing,
+                    "a schedule's calendar is gone and it does not run; edit it"
+                );
+            }
+        },
         Err(faults) => {
             tracing::error!(
                 schedule.id = schedule.id,
                 ?faults,
                 "a stored schedule cannot be read and does not run; edit it"
             );
-            None
         }
     }
+    None
 }

@@ -2,6 +2,7 @@
 
 mod admission;
 mod breakers;
+mod calendars;
 mod executions;
 mod groups;
 mod recovery;

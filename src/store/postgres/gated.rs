@@ -122,7 +122,7 @@ pub(crate) async fn start_executions(
         "UPDATE task_executions SET status = 'running', started_at = $1, lease_owner = $2, \
          node_id = $3, held_by = '', held_reason = NULL, lateness_ms = CASE WHEN \"trigger\" = \
          'schedule' AND attempt = 1 THEN greatest(0, floor(extract(epoch FROM $1 - scheduled_at) \
-         * 1000))::bigint END WHERE id = ANY($4) AND status = 'pending' RETURNING ",
+         * 1000)::bigint - coalesce((options ->> 'jitterMs')::bigint, 0)) END WHERE id = ANY($4) AND status = 'pending' RETURNING ",
         execution_row!()
     ));
     Ok(query

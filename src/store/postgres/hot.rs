@@ -30,6 +30,9 @@ impl Serialize for At {
     }
 }
 
+/// The backfill that made a row of `task_executions`.
+pub(crate) const BACKFILL_OF: &str = "(options #>> '{backfill,id}')::bigint";
+
 /// Around a tag: true for schedules that carry it.
 pub(crate) const HAS_TAG: [&str; 2] = ["task_schedules.tags @> jsonb_build_array(", "::text)"];
 
@@ -96,7 +99,8 @@ statement! {
         ", lateness_ms = CASE WHEN \"trigger\" = 'schedule' AND attempt = 1 THEN greatest(0, \
          floor(extract(epoch FROM ", late_at: Instant as sql::Instant;
         => concat!(
-            " - scheduled_at) * 1000))::bigint END WHERE id = ANY(ARRAY(SELECT id FROM picked)) \
+            " - scheduled_at) * 1000)::bigint - coalesce((options ->> 'jitterMs')::bigint, 0)) END \
+             WHERE id = ANY(ARRAY(SELECT id FROM picked)) \
              RETURNING ",
             execution_row!()
         )

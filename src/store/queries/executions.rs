@@ -62,8 +62,10 @@ fn start(execution: &mut Execution, claim: &ClaimHere, now: Timestamp) {
     execution.started_at = Some(now);
     execution.lease_owner = Some(claim.claimant.boot_id);
     execution.node_id = Some(claim.claimant.node_id.clone());
-    execution.lateness_ms = (new.trigger == Trigger::Schedule && new.attempt == 1)
-        .then(|| (now - new.scheduled_at).num_milliseconds().max(0));
+    execution.lateness_ms = (new.trigger == Trigger::Schedule && new.attempt == 1).then(|| {
+        let moved = new.task.options.jitter_ms.unwrap_or(0);
+        ((now - new.scheduled_at).num_milliseconds() - moved).max(0)
+    });
 }
 
 /// The places of the rows that start here: those that may run now, most urgent and oldest first.
@@ -337,6 +339,39 @@ pub(crate) async fn execution_cancel(tx: &mut Tx, key: &ExecutionKey) -> OpResul
         | ExecutionStatus::Cancelled
         | ExecutionStatus::Skipped => Ok(CancelResult::AlreadyFinished(execution)),
     }
+}
+
+/// Cancels the oldest rows of a schedule that wait or run, `count` of them: those that wait at
+/// once, those that run are asked to end. Rows that were asked before count; backfills are left alone.
+pub(super) async fn cancel_oldest(tx: &mut Tx, schedule_id: i64, count: i64) -> OpResult<()> {
+    let rows: Vec<ExecutionRow> = locked!(
+        t::table
+            .filter(t::schedule_id.eq(schedule_id))
+            .filter(t::status.eq_any(ACTIVE))
+            .filter(t::trigger.ne(Trigger::Backfill.as_str()))
+            .order(t::id.asc())
+            .limit(count)
+            .select(ExecutionRow::as_select())
+    )
+    .load(tx.conn())
+    .await?;
+    let rows = rows.into_iter().map(Execution::try_from).collect::<OpResult<Vec<_>>>()?;
+    let (waiting, running): (Vec<Execution>, Vec<Execution>) =
+        rows.into_iter().partition(|row| row.status == ExecutionStatus::Pending);
+    if !waiting.is_empty() {
+        cancel_pending(tx, waiting).await?;
+    }
+    let asked: Vec<i64> =
+        running.iter().filter(|row| row.cancel_requested_at.is_none()).map(|row| row.id).collect();
+    if !asked.is_empty() {
+        let now = tx.now().await?;
+        diesel::update(t::table.filter(t::id.eq_any(asked)))
+            .set(t::cancel_requested_at.eq(Some(Instant(now))))
+            .execute(tx.conn())
+            .await?;
+        tx.changed(Topic::Cancels);
+    }
+    Ok(())
 }
 
 /// Cancels rows that wait (locked by the caller), with their events and their chains' errors.

@@ -3,7 +3,9 @@
 
 use std::collections::HashSet;
 
-use super::{Tx, admission, breakers, budgets, dead_letters, deadlines, error_groups, errors, hot};
+use super::{
+    Tx, admission, breakers, budgets, dead_letters, deadlines, error_groups, errors, hot, pauses,
+};
 use crate::clock::Timestamp;
 use crate::domain::error_record::{
     DeadLetterStatus, ErrorRecord, FailureEntry, RecoveryDecision, RecoveryStatus,
@@ -22,6 +24,7 @@ pub(crate) async fn execution_finish(tx: &mut Tx, batch: &[Finish]) -> OpResult<
     if batch.is_empty() {
         return Ok(Vec::new());
     }
+    pauses::lock_counting(tx, batch).await?;
     let now = tx.now().await?;
     let mut seen = HashSet::with_capacity(batch.len());
     let mut ends: Vec<End> = batch
@@ -207,12 +210,20 @@ async fn settle_failed(
                 tx.event(error_event(&record, "error_escalated"));
             }
             dead_letters::add(tx, &record, execution, cause).await?;
+            count_chain(tx, execution, true).await?;
         }
     }
     Ok(())
 }
 
+/// Counts the end of a chain for a schedule that asks for that.
+async fn count_chain(tx: &mut Tx, execution: &Execution, has_failed: bool) -> OpResult<()> {
+    let limit = execution.new.task.options.pause_after_failures;
+    pauses::count_end(tx, execution.new.schedule_id, limit, has_failed).await
+}
+
 async fn settle_completed(tx: &mut Tx, execution: &Execution) -> OpResult<()> {
+    count_chain(tx, execution, false).await?;
     if !has_past(execution) {
         return Ok(());
     }

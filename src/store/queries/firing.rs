@@ -16,7 +16,8 @@ use super::hot::At;
 use super::{Tx, executions, hot};
 use crate::clock::Timestamp;
 use crate::domain::event::schedule_event;
-use crate::domain::execution::{Execution, NewExecution};
+use crate::domain::execution::{Execution, NewExecution, Trigger};
+use crate::domain::overlap::{self, OverlapRules};
 use crate::domain::schedule::{LedgerRange, LedgerReason};
 use crate::store::models::ScheduleRow;
 use crate::store::op::OpResult;
@@ -33,8 +34,9 @@ pub(crate) async fn schedule_fire(
     let mut schedules = lock_all(tx, firings).await?;
     let active = count_active(tx, firings).await?;
     let now = tx.now().await?;
+    let mut room: Vec<(i64, i64)> = Vec::new();
     let mut result = FiringResult::default();
-    let mut fired: Vec<(&Firing, Standing, Option<Timestamp>)> = Vec::with_capacity(firings.len());
+    let mut fired: Vec<(&Firing, Standing, After)> = Vec::with_capacity(firings.len());
     let mut rows: Vec<Arc<NewExecution>> = Vec::new();
     let mut ledger: Vec<LedgerDocument> = Vec::new();
     for firing in firings {
@@ -49,6 +51,9 @@ pub(crate) async fn schedule_fire(
         let running = active.get(&firing.schedule_id).copied().unwrap_or(0);
         let split = split_by_limit(firing, running);
         rows.extend(split.run.iter().cloned());
+        if split.to_cancel > 0 {
+            room.push((firing.schedule_id, split.to_cancel));
+        }
         let skipped = overlap_range(split.over);
         result.overlapped += u64::try_from(split.over.len()).unwrap_or(u64::MAX);
         for range in firing.ledger.iter().chain(skipped.as_ref()) {
@@ -57,7 +62,11 @@ pub(crate) async fn schedule_fire(
         if split.held.is_some() {
             result.held.push(firing.schedule_id);
         }
-        fired.push((firing, schedule, split.held));
+        let after = After { held: split.held, gave_way: !split.over.is_empty() };
+        fired.push((firing, schedule, after));
+    }
+    for (schedule_id, count) in room {
+        executions::cancel_oldest(tx, schedule_id, count).await?;
     }
     result.executions = executions::insert(tx, rows, claim.as_ref()).await?;
     if !ledger.is_empty() {
@@ -115,7 +124,46 @@ async fn count_active(tx: &mut Tx, firings: &[Firing]) -> OpResult<HashMap<i64, 
         .select((task_executions::schedule_id, count_star()))
         .load(tx.conn())
         .await?;
-    Ok(counts.into_iter().filter_map(|(id, count)| id.map(|id| (id, count))).collect())
+    let mut active: HashMap<i64, i64> =
+        counts.into_iter().filter_map(|(id, count)| id.map(|id| (id, count))).collect();
+    without_backfills(tx, firings, &mut active).await?;
+    Ok(active)
+}
+
+/// Takes the rows of backfills from the counts, which have a limit of their own. Asked only where a
+/// limit would be met: that is seldom, and the others need no second look.
+async fn without_backfills(
+    tx: &mut Tx,
+    firings: &[Firing],
+    active: &mut HashMap<i64, i64>,
+) -> OpResult<()> {
+    let full: Vec<i64> = firings
+        .iter()
+        .filter(|firing| {
+            let waiting = i64::try_from(firing.executions.len()).unwrap_or(i64::MAX);
+            let active = active.get(&firing.schedule_id).copied().unwrap_or(0);
+            let limit = firing.overlap_limit.map_or(i64::MAX, i64::from);
+            active > 0 && active.saturating_add(waiting) > limit
+        })
+        .map(|firing| firing.schedule_id)
+        .collect();
+    if full.is_empty() {
+        return Ok(());
+    }
+    let counts: Vec<(Option<i64>, i64)> = task_executions::table
+        .filter(task_executions::schedule_id.eq_any(full))
+        .filter(task_executions::status.eq_any(executions::ACTIVE))
+        .filter(task_executions::trigger.eq(Trigger::Backfill.as_str()))
+        .group_by(task_executions::schedule_id)
+        .select((task_executions::schedule_id, count_star()))
+        .load(tx.conn())
+        .await?;
+    for (id, count) in counts {
+        if let Some(active) = id.and_then(|id| active.get_mut(&id)) {
+            *active -= count;
+        }
+    }
+    Ok(())
 }
 
 /// What becomes of a firing's instants under the overlap limit.
@@ -125,19 +173,26 @@ struct Split<'a> {
     over: &'a [Arc<NewExecution>],
     /// The first instant to catch up on that must wait; it and all after it stay planned.
     held: Option<Timestamp>,
+    /// So many of the rows that wait or run are cancelled, the oldest first.
+    to_cancel: i64,
+}
+
+/// What a firing leaves to its schedule.
+struct After {
+    held: Option<Timestamp>,
+    /// An instant went to the ledger because of earlier runs.
+    gave_way: bool,
 }
 
 fn split_by_limit(firing: &Firing, active: i64) -> Split<'_> {
     let all = firing.executions.as_slice();
-    let free = firing.overlap_limit.map_or(all.len(), |limit| {
-        usize::try_from((i64::from(limit) - active).max(0)).unwrap_or(0)
-    });
-    let (run, rest) = all.split_at(free.min(all.len()));
-    match rest.first() {
-        Some(first) if run.len() < firing.catch_up => {
-            Split { run, over: &[], held: Some(first.scheduled_at) }
-        }
-        _ => Split { run, over: rest, held: None },
+    let rules = OverlapRules { limit: firing.overlap_limit, makes_room: firing.makes_room };
+    let places = overlap::split(rules, all.len(), firing.catch_up, active);
+    Split {
+        run: all.get(places.run).unwrap_or_default(),
+        over: all.get(places.over).unwrap_or_default(),
+        held: places.held.and_then(|place| all.get(place)).map(|row| row.scheduled_at),
+        to_cancel: places.to_cancel,
     }
 }
 
@@ -162,7 +217,7 @@ fn overlap_range(over: &[Arc<NewExecution>]) -> Option<LedgerRange> {
 /// Moves the schedules on; those that fired for the last time become paused.
 async fn advance(
     tx: &mut Tx,
-    fired: Vec<(&Firing, Standing, Option<Timestamp>)>,
+    fired: Vec<(&Firing, Standing, After)>,
     made: &[Execution],
     now: Timestamp,
 ) -> OpResult<()> {
@@ -179,14 +234,19 @@ async fn advance(
     }
     let mut advances = Vec::with_capacity(fired.len());
     let mut exhausted = Vec::new();
-    for (firing, mut schedule, held) in fired {
+    let mut settled = Vec::new();
+    for (firing, mut schedule, After { held, gave_way }) in fired {
+        settled.extend(firing.settled_at.map(|at| (firing.schedule_id, at)));
+        // What gave way was not run, so that the last of `maxExecutions` is still to come.
+        let goes_on = firing.next_if_left.filter(|_| gave_way && held.is_none());
         if let Some((count, last)) = instants.get(&schedule.id) {
             schedule.fired += count;
             schedule.last_run_at = schedule.last_run_at.max(Some(Instant(*last)));
         }
-        schedule.next_run_at = held.or(firing.next_run_at).map(Instant);
+        schedule.next_run_at = held.or(firing.next_run_at).or(goes_on).map(Instant);
         schedule.catch_up_at = next_catch_up(firing, held).map(Instant).or(schedule.catch_up_at);
-        if firing.exhausted && held.is_none() && schedule.enabled {
+        let is_over = firing.exhausted && held.is_none() && goes_on.is_none();
+        if is_over && schedule.enabled {
             schedule.enabled = false;
             schedule.paused_at = Some(Instant(now));
             exhausted.push(schedule.id);
@@ -202,6 +262,12 @@ async fn advance(
         });
     }
     hot::advance_schedules(tx.conn(), advances).await?;
+    for (id, at) in settled {
+        diesel::update(t::table.filter(t::id.eq(id)))
+            .set(t::settled_at.eq(Some(Instant(at))))
+            .execute(tx.conn())
+            .await?;
+    }
     if exhausted.is_empty() {
         return Ok(());
     }

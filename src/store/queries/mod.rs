@@ -10,8 +10,10 @@
 //! errors, breakers, the counter; within one table by id, or by key where it has one.
 
 pub(crate) mod admission;
+pub(crate) mod backfills;
 pub(crate) mod breakers;
 pub(crate) mod budgets;
+pub(crate) mod calendars;
 pub(crate) mod clock;
 pub(crate) mod dead_letters;
 pub(crate) mod deadlines;
@@ -29,6 +31,7 @@ pub(crate) mod letters;
 pub(crate) mod logs;
 pub(crate) mod nodes;
 pub(crate) mod past;
+pub(crate) mod pauses;
 pub(crate) mod queues;
 pub(crate) mod ranking;
 pub(crate) mod recovery;

@@ -11,7 +11,7 @@ use diesel_async::RunQueryDsl;
 use super::super::{Db, locked};
 use super::documents::{LedgerDocument, document};
 use super::hot::At;
-use super::{Tx, errors, executions, hot, idempotency, page_of};
+use super::{Tx, calendars, errors, executions, hot, idempotency, page_of, pauses};
 use crate::clock::Timestamp;
 use crate::domain::error_record::{ErrorRecord, RecoveryStatus};
 use crate::domain::event::schedule_event;
@@ -22,8 +22,8 @@ use crate::store::op::{OpError, OpResult, not_found, wrong_state};
 use crate::store::schema::{error_records, task_executions, task_schedules as t};
 use crate::store::sql_types::Instant;
 use crate::store::{
-    Creation, Idempotency, MOVED_MEANWHILE, Page, PageRequest, ScheduleChange, ScheduleCounts,
-    ScheduleFilter, ScheduleRemoval, StoreError, Topic,
+    Creation, Idempotency, MOVED_MEANWHILE, Page, PageRequest, Pause, ScheduleChange,
+    ScheduleCounts, ScheduleFilter, ScheduleRemoval, StoreError, Topic,
 };
 
 fn duplicate(name: &str) -> OpError {
@@ -31,7 +31,7 @@ fn duplicate(name: &str) -> OpError {
 }
 
 /// A schedule by id, locked.
-async fn lock(tx: &mut Tx, id: i64) -> OpResult<Schedule> {
+pub(super) async fn lock(tx: &mut Tx, id: i64) -> OpResult<Schedule> {
     let row: Option<ScheduleRow> =
         locked!(t::table.filter(t::id.eq(id)).select(ScheduleRow::as_select()))
             .get_result(tx.conn())
@@ -56,6 +56,7 @@ pub(crate) async fn schedule_create(
             ScheduleValues::of(definition),
             t::next_run_at.eq(next_run_at.map(Instant)),
             t::paused_at.eq(paused_at),
+            t::settled_at.eq(Some(now)),
             t::created_at.eq(now),
             t::updated_at.eq(now),
         ))
@@ -65,6 +66,7 @@ pub(crate) async fn schedule_create(
         .await
         .optional()?;
     let schedule: Schedule = row.ok_or_else(|| duplicate(&definition.name))?.try_into()?;
+    calendars::link(tx, schedule.id, definition, false).await?;
     tx.event(schedule_event(&schedule, "schedule_created"));
     tx.changed(Topic::Schedules);
     idempotency::save(tx, kept.as_ref(), (&schedule, false)).await?;
@@ -132,14 +134,14 @@ pub(crate) async fn schedule_list(
 }
 
 /// Refuses a change that was planned before the schedule fired.
-fn unmoved(current: &Schedule, expected_next: Option<Timestamp>) -> OpResult<()> {
+pub(super) fn unmoved(current: &Schedule, expected_next: Option<Timestamp>) -> OpResult<()> {
     if current.next_run_at == expected_next {
         return Ok(());
     }
     Err(wrong_state(MOVED_MEANWHILE, "the schedule fired meanwhile; try again"))
 }
 
-async fn insert_ranges(
+pub(super) async fn insert_ranges(
     tx: &mut Tx,
     schedule_id: i64,
     ranges: &[LedgerRange],
@@ -153,14 +155,18 @@ async fn insert_ranges(
     hot::insert_ledger(tx.conn(), document(&rows)?).await
 }
 
+/// Refuses a change that was made from another version.
+pub(super) fn same_version(current: &Schedule, expected: i64) -> OpResult<()> {
+    let actual = current.version;
+    if actual == expected {
+        return Ok(());
+    }
+    Err(OpError::Rule(StoreError::VersionConflict { expected, actual }))
+}
+
 pub(crate) async fn schedule_update(tx: &mut Tx, change: &ScheduleChange) -> OpResult<Schedule> {
     let current = lock(tx, change.id).await?;
-    if current.version != change.expected_version {
-        return Err(OpError::Rule(StoreError::VersionConflict {
-            expected: change.expected_version,
-            actual: current.version,
-        }));
-    }
+    same_version(&current, change.expected_version)?;
     if change.next_run_at.is_some() {
         unmoved(&current, change.expected_next)?;
     }
@@ -169,12 +175,19 @@ pub(crate) async fn schedule_update(tx: &mut Tx, change: &ScheduleChange) -> OpR
     let turned = enabled != current.definition.enabled;
     let paused_at = if turned && !enabled { Some(now) } else { current.paused_at };
     let resumed_at = if turned && enabled { Some(now) } else { current.resumed_at };
+    // A pause that somebody ends or begins with an edit has no end and no reason of its own.
+    let pause_reason = current.pause_reason.filter(|_| !turned);
+    let paused_until = current.paused_until.filter(|_| !turned);
+    let streak = if turned && enabled { 0 } else { current.failure_streak };
     let row: Result<ScheduleRow, _> = diesel::update(t::table.filter(t::id.eq(change.id)))
         .set((
             ScheduleValues::of(&change.definition),
             t::next_run_at.eq(change.next_run_at.unwrap_or(current.next_run_at).map(Instant)),
             t::paused_at.eq(paused_at.map(Instant)),
             t::resumed_at.eq(resumed_at.map(Instant)),
+            t::settled_at.eq(change.settled_at.or(current.settled_at).map(Instant)),
+            (t::paused_until.eq(paused_until.map(Instant)), t::pause_reason.eq(pause_reason)),
+            t::failure_streak.eq(streak),
             t::updated_at.eq(Instant(now)),
             t::version.eq(current.version + 1),
         ))
@@ -189,6 +202,8 @@ pub(crate) async fn schedule_update(tx: &mut Tx, change: &ScheduleChange) -> OpR
         Err(error) => return Err(error.into()),
     };
     insert_ranges(tx, change.id, &change.ledger, now).await?;
+    let had = !current.definition.options.cadence.calendars.is_empty();
+    calendars::link(tx, change.id, &change.definition, had).await?;
     tx.event(schedule_event(&schedule, "schedule_updated"));
     if turned {
         let event = if enabled { "schedule_resumed" } else { "schedule_paused" };
@@ -203,32 +218,14 @@ pub(crate) async fn schedule_set_enabled(
     id: &i64,
     enabled: &bool,
 ) -> OpResult<Schedule> {
-    let mut schedule = lock(tx, *id).await?;
-    if schedule.definition.enabled == *enabled {
-        return Ok(schedule);
-    }
-    let now = tx.now().await?;
-    schedule.definition.enabled = *enabled;
-    schedule.updated_at = now;
-    schedule.version += 1;
     if *enabled {
-        schedule.resumed_at = Some(now);
-    } else {
-        schedule.paused_at = Some(now);
+        return pauses::schedule_resume(tx, id).await;
     }
-    diesel::update(t::table.filter(t::id.eq(*id)))
-        .set((
-            t::enabled.eq(*enabled),
-            t::paused_at.eq(schedule.paused_at.map(Instant)),
-            t::resumed_at.eq(schedule.resumed_at.map(Instant)),
-            t::updated_at.eq(Instant(now)),
-            t::version.eq(schedule.version),
-        ))
-        .execute(tx.conn())
-        .await?;
-    let event = if *enabled { "schedule_resumed" } else { "schedule_paused" };
-    tx.event(schedule_event(&schedule, event));
-    tx.changed(Topic::Schedules);
+    let schedule = lock(tx, *id).await?;
+    // A pause that is there stays as it is.
+    if schedule.definition.enabled {
+        return pauses::schedule_pause(tx, id, &Pause::default()).await;
+    }
     Ok(schedule)
 }
 
@@ -277,6 +274,9 @@ pub(crate) async fn schedule_delete(
         record.updated_at = tx.now().await?;
         errors::save(tx, record).await?;
         tx.changed(Topic::Retries);
+    }
+    if !schedule.definition.options.cadence.calendars.is_empty() {
+        calendars::unlink(tx, *id).await?;
     }
     diesel::delete(t::table.filter(t::id.eq(*id))).execute(tx.conn()).await?;
     tx.event(schedule_event(&schedule, "schedule_deleted"));

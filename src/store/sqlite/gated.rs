@@ -128,8 +128,8 @@ pub(crate) async fn start_executions(
             let started: Vec<ExecutionRow> = diesel::sql_query(concat!(
                 "UPDATE task_executions SET status = 'running', started_at = $1, lease_owner = $2, \
                  node_id = $3, held_by = '', held_reason = NULL, lateness_ms = CASE WHEN \
-                 \"trigger\" = 'schedule' AND attempt = 1 THEN max(0, ($1 - scheduled_at) / 1000) \
-                 END WHERE id = $4 AND status = 'pending' RETURNING ",
+                 \"trigger\" = 'schedule' AND attempt = 1 THEN max(0, ($1 - scheduled_at) / 1000 \
+                 - coalesce(options ->> 'jitterMs', 0)) END WHERE id = $4 AND status = 'pending' RETURNING ",
                 execution_row!()
             ))
             .bind::<sql::Instant, _>(now)

@@ -46,6 +46,9 @@ pub(crate) const LINE_CONTAINS: [&str; 2] =
 /// Leases of earlier boots end this long after a start: the file has one process.
 pub(crate) const EARLIER_BOOTS_END_AFTER: Option<Duration> = Some(Duration::from_secs(2));
 
+/// The backfill that made a row of `task_executions`.
+pub(crate) const BACKFILL_OF: &str = "json_extract(options, '$.backfill.id')";
+
 /// SQLite believes that few rows have any one status and would sort them all; it is told better.
 pub(crate) const BY_AVAILABLE: &str = "INDEXED BY task_executions_available";
 
@@ -92,7 +95,8 @@ statement! {
         ", lease_owner = ", lease_owner: Uid as sql::Uid;
         ", node_id = ", node_id: &'a str as Text;
         ", lateness_ms = CASE WHEN \"trigger\" = 'schedule' AND attempt = 1 THEN max(0, (", late_at: Instant as sql::Instant;
-        " - scheduled_at) / 1000) END WHERE id IN (SELECT id FROM task_executions \
+        " - scheduled_at) / 1000 - coalesce(options ->> 'jitterMs', 0)) END WHERE id IN \
+         (SELECT id FROM task_executions \
          INDEXED BY task_executions_claim WHERE status = 'pending' AND NOT gated \
          AND available_at <= ", available_at: Instant as sql::Instant;
         " AND rank_at <= ", rank_at: Instant as sql::Instant;

@@ -7,6 +7,7 @@ mod failures;
 mod forecast;
 mod keys;
 mod once;
+mod policies;
 mod protocol;
 mod queues;
 mod schedules;

@@ -63,9 +63,9 @@ async fn every_fault_is_named_at_once_and_nothing_is_stored() {
         assert!(errors.iter().any(|fault| fault["field"] == field), "{field} in {errors:?}");
     }
     let mut planned = body("x");
-    planned["jitterMs"] = 5.into();
+    planned["preemptible"] = true.into();
     let reply = server.post(PATH, planned).await;
-    assert_eq!(reply.refuses(422, "not_supported_yet").body["errors"][0]["field"], "jitterMs");
+    assert_eq!(reply.refuses(422, "not_supported_yet").body["errors"][0]["field"], "preemptible");
     assert_eq!(server.get(PATH).await.body["total"], 0);
     server.stop().await;
 }
@@ -221,6 +221,7 @@ async fn a_ledger_answers_why_it_did_not_run() {
         reason: carillon::domain::schedule::LedgerReason::Paused,
     };
     let change = carillon::store::ScheduleChange {
+        settled_at: None,
         id: schedule.id,
         expected_version: schedule.version,
         expected_next: None,

@@ -172,9 +172,6 @@ fn what_is_not_built_yet_is_refused(backend: Backend) {
         ("scheduleType", json!("event")),
         ("taskType", json!("workflow")),
         ("taskType", json!("worker_task")),
-        ("overlapPolicy", json!("queue")),
-        ("overlapPolicy", json!("cancel_running")),
-        ("jitterMs", json!(5)),
     ] {
         let mut body = base.clone();
         body[field] = value;

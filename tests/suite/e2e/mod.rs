@@ -13,6 +13,7 @@ mod logs;
 mod main_job;
 mod nodes;
 mod outages;
+mod policies;
 mod processes;
 mod readme;
 mod server;

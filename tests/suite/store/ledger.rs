@@ -202,6 +202,7 @@ impl<'a> History<'a> {
         let last = settled.last.max(missed_until);
         let after = last.map_or(now, |last| last.max(now));
         let change = ScheduleChange {
+            settled_at: None,
             id: self.id,
             expected_version: schedule.version,
             expected_next: schedule.next_run_at,
@@ -245,6 +246,7 @@ impl<'a> History<'a> {
                 changed.catchup_window_ms = i64::try_from(*window).unwrap() * 1000;
                 changed.catchup_max = 20;
                 let change = ScheduleChange {
+                    settled_at: None,
                     id: self.id,
                     expected_version: schedule.version,
                     expected_next: None,
@@ -350,6 +352,7 @@ pub(crate) async fn an_instant_that_fired_meanwhile_refuses_an_edit(bench: &Benc
     assert_eq!(ledger.len(), 1);
     world.fire().await;
     let change = ScheduleChange {
+        settled_at: None,
         id: world.id,
         expected_version: before.version,
         expected_next: before.next_run_at,

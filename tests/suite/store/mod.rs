@@ -15,6 +15,7 @@ mod models;
 mod outages;
 mod places;
 mod plans;
+mod policies;
 mod schedules;
 mod system;
 
@@ -63,6 +64,18 @@ laws! {
         a_firing_from_an_old_plan_changes_nothing,
         deleting_cancels_what_waits_and_keeps_history,
         statistics_count_by_status,
+    }
+    policies {
+        a_newer_instant_cancels_what_waits_and_what_runs,
+        an_instant_that_gave_way_does_not_spend_the_last_execution,
+        a_pause_with_an_end_ends_by_itself,
+        failed_chains_in_a_row_pause_a_schedule_that_asks,
+        skipped_instants_are_in_the_ledger_before_they_come,
+        a_calendar_reads_back_and_is_kept_while_it_is_used,
+        an_edited_calendar_plans_its_schedules_anew,
+        a_backfill_runs_each_instant_once_and_no_more_than_it_may,
+        a_stopped_backfill_makes_nothing_more,
+        lateness_is_measured_from_the_due_instant_plus_jitter,
     }
     executions {
         an_execution_reads_back_as_it_was_written,

@@ -38,6 +38,7 @@ pub(crate) async fn an_edit_from_an_old_version_changes_nothing(bench: &Bench) {
     changed.cost_per_hour = None;
     changed.end_at = None;
     let change = |version| ScheduleChange {
+        settled_at: None,
         id: schedule.id,
         expected_version: version,
         expected_next: schedule.next_run_at,

@@ -1,7 +1,7 @@
 //! The policies of a schedule, each group in a file of its own: read from a request, written back.
 
 pub(crate) mod admission;
-mod cadence;
+pub(crate) mod cadence;
 mod events;
 mod recovery;
 
@@ -35,7 +35,7 @@ pub(crate) fn read_task(fields: &mut Fields<'_>) -> TaskOptions {
     TaskOptions {
         admission: admission::read(fields),
         recovery: recovery::read(fields),
-        event: None,
+        ..TaskOptions::default()
     }
 }
 

@@ -7,6 +7,7 @@
 //! it fails here.
 
 mod failures;
+mod planning;
 mod policies;
 
 use std::collections::BTreeSet;
@@ -104,7 +105,7 @@ impl Trial {
     fn prepare(&mut self) -> Value {
         match self.boundary {
             "key_revoke" => self.server.post("/api/admin/keys", &viewer_key())["id"].clone(),
-            "schedule_update" | "schedule_set_enabled" | "schedule_delete" => {
+            "schedule_update" | "schedule_delete" => {
                 let name = format!("made for {}", self.boundary);
                 self.server.post(SCHEDULES, &far_away(&name))["id"].clone()
             }
@@ -211,9 +212,6 @@ impl Trial {
                 let edit = json!({"description": "edited"});
                 server.call("PUT", &format!("{SCHEDULES}/{id}"), &edit);
             }
-            "schedule_set_enabled" => {
-                server.call("POST", &format!("{SCHEDULES}/{id}/pause"), &Value::Null);
-            }
             "schedule_delete" => {
                 server.call("DELETE", &format!("{SCHEDULES}/{id}"), &Value::Null);
             }
@@ -247,7 +245,6 @@ impl Trial {
             }
             "schedule_create" => Some(!self.schedules_of(&self.key()).is_empty()),
             "schedule_update" => Some(server.get(&schedule)["description"] == "edited"),
-            "schedule_set_enabled" => Some(server.get(&schedule)["enabled"] == false),
             "schedule_delete" => Some(server.call("GET", &schedule, &Value::Null).0 == 404),
             other => self.failure_shows(other),
         };

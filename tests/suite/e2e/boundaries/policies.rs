@@ -23,7 +23,7 @@ impl Trial {
                                  "runAt": "2999-01-01T00:00:00Z"});
                 self.server.post(EXECUTIONS, &run)["id"].clone()
             }
-            _ => Value::Null,
+            other => self.prepare_planning(other),
         }
     }
 
@@ -44,7 +44,7 @@ impl Trial {
             }
             "queue_put" => drop(server.call("PUT", QUEUE, &json!({"maxConcurrent": 2}))),
             "queue_delete" => drop(server.call("DELETE", QUEUE, &Value::Null)),
-            other => panic!("nothing leads to {other}: say what does"),
+            other => self.provoke_planning(other),
         }
     }
 
@@ -53,7 +53,7 @@ impl Trial {
         match boundary {
             "queue_put" => Some(self.server.call("GET", QUEUE, &Value::Null).0 == 200),
             "queue_delete" => Some(self.server.call("GET", QUEUE, &Value::Null).0 == 404),
-            _ => None,
+            other => self.planning_shows(other),
         }
     }
 
@@ -67,7 +67,7 @@ impl Trial {
             "execution_rerank" => {
                 drop(server.post(&format!("{EXECUTIONS}/{id}/cancel"), &Value::Null));
             }
-            _ => {}
+            other => self.settle_planning(other),
         }
     }
 }

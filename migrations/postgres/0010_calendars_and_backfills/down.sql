@@ -1,0 +1,11 @@
+DROP INDEX task_executions_backfill;
+DROP TABLE backfills;
+UPDATE schedule_ledger SET reason = 'paused' WHERE reason = 'skipped';
+ALTER TABLE schedule_ledger ADD CONSTRAINT schedule_ledger_reason_check CHECK (reason IN ('overlap', 'paused', 'misfire', 'window', 'calendar', 'clock_change', 'no_capacity', 'stopped'));
+DROP INDEX task_schedules_resumes;
+ALTER TABLE task_schedules DROP COLUMN failure_streak;
+ALTER TABLE task_schedules DROP COLUMN pause_reason;
+ALTER TABLE task_schedules DROP COLUMN paused_until;
+ALTER TABLE task_schedules DROP COLUMN settled_at;
+DROP TABLE schedule_calendars;
+DROP TABLE calendars;

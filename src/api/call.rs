@@ -61,6 +61,11 @@ impl Call {
             .ok_or_else(|| ApiError::unauthorized("unauthorized", "this needs an API key"))
     }
 
+    /// Why the act is done, as the audit log has it.
+    pub(crate) fn reason(&self) -> Option<String> {
+        self.state.store().unsettled_act().and_then(|act| act.reason)
+    }
+
     /// The path parameter `name`, empty if the route has none.
     pub(crate) fn param(&self, name: &str) -> &str {
         self.params.get(name).map_or("", String::as_str)

@@ -7,6 +7,7 @@
 //! A handler validates, does one store operation, wakes whoever waits for it, and answers. It
 //! never waits for an actor to do durable work, and reads come from the store.
 
+pub mod acts;
 mod admin;
 pub mod auth;
 mod call;

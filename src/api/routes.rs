@@ -155,6 +155,25 @@ routes! {
     V1    GET    "/conductor/workers"                      VIEWER   Read  v1::parts::conductor;
     V1    GET    "/health"                                 VIEWER   Read  v1::health::report;
 
+    V2    GET    "/attention"                              VIEWER   Read  v2::attention::show;
+    V2    GET    "/audit"                                  OPERATOR Read  v2::audit::list;
+    V2    GET    "/errors"                                 VIEWER   Read  v2::errors::list;
+    V2    GET    "/errors/groups"                          VIEWER   Read  v2::error_groups::list;
+    V2    GET    "/errors/groups/{fingerprint}"            VIEWER   Read  v2::error_groups::show;
+    V2    POST   "/errors/groups/{fingerprint}/resolve"    OPERATOR Write v2::error_groups::resolve;
+    V2    GET    "/errors/{id}"                            VIEWER   Read  v2::errors::show;
+    V2    POST   "/errors/{id}/retry"                      OPERATOR Work  v1::errors::retry;
+    V2    POST   "/errors/{id}/assign"                     OPERATOR Write v2::errors::assign;
+    V2    POST   "/errors/{id}/resolve"                    OPERATOR Write v1::errors::resolve;
+    V2    POST   "/errors/{id}/ignore"                     OPERATOR Write v1::errors::ignore;
+    V2    POST   "/errors/{id}/escalate"                   OPERATOR Write v2::errors::escalate;
+    V2    GET    "/executions/{id}"                        VIEWER   Read  v1::executions::show;
+    V2    POST   "/executions/{id}/skip"                   OPERATOR Write v2::executions::skip;
+    V2    POST   "/executions/{id}/pause"                  OPERATOR Write v2::executions::pause;
+    V2    POST   "/executions/{id}/resume"                 OPERATOR Write v2::executions::resume;
+    V2    POST   "/executions/{id}/succeed"                OPERATOR Write v2::executions::succeed;
+    V2    POST   "/executions/{id}/fail"                   OPERATOR Write v2::executions::fail;
+
     V2    GET    "/forecast"                               VIEWER   Read  v2::forecast::show;
     V2    POST   "/forecast/spread"                        OPERATOR Write v2::forecast::spread;
     V2    GET    "/resources"                              VIEWER   Read  v2::resources::show;
@@ -173,9 +192,6 @@ routes! {
     V2    POST   "/breakers/{key}/force-open"              OPERATOR Write v2::breakers::force_open;
     V2    POST   "/breakers/{key}/force-close"             OPERATOR Write v2::breakers::force_close;
     V2    POST   "/breakers/{key}/reset"                   OPERATOR Write v2::breakers::reset;
-    V2    GET    "/errors/groups"                          VIEWER   Read  v2::error_groups::list;
-    V2    GET    "/errors/groups/{fingerprint}"            VIEWER   Read  v2::error_groups::show;
-    V2    POST   "/errors/groups/{fingerprint}/resolve"    OPERATOR Write v2::error_groups::resolve;
     V2    GET    "/dead-letters"                           VIEWER   Read  v2::dead_letters::list;
     V2    GET    "/dead-letters/groups"                    VIEWER   Read  v2::dead_letters::groups;
     V2    POST   "/dead-letters/resubmit"                  OPERATOR Work  v2::dead_letters::resubmit;

@@ -19,6 +19,7 @@ use futures_util::StreamExt;
 use tokio::time::Instant;
 use tracing::Instrument;
 
+use crate::api::acts;
 use crate::api::auth::{Principal, check_host, check_origin};
 use crate::api::call::{Call, RequestContext, replayed};
 use crate::api::error::{Answer, ApiError};
@@ -196,7 +197,7 @@ async fn dispatch(
     let body = read_body(&request, payload, state.settings().server.body_bytes_max).await?;
     let context = request.extensions().get::<RequestContext>().cloned();
     let context = context.ok_or_else(|| ApiError::internal("the request has no context"))?;
-    let call = Call {
+    let mut call = Call {
         state: state.get_ref().clone(),
         principal,
         context,
@@ -211,6 +212,9 @@ async fn dispatch(
         body,
         request,
     };
+    if let Some(act) = acts::act_of(route, &call)? {
+        call.state = call.state.acting(act);
+    }
     let turn = match once_key(route, &call)? {
         None => None,
         Some(key) => {
@@ -221,9 +225,13 @@ async fn dispatch(
             Some(turn)
         }
     };
+    let store = call.state.store().clone();
     let handler = (route.handler)(call);
     let work = async move {
         let answer = handler.await;
+        if answer.as_ref().is_ok_and(|answer| answer.status().is_success()) {
+            acts::settle(&store).await;
+        }
         drop(turn);
         answer
     };

@@ -6,6 +6,7 @@ use crate::api::auth::Authority;
 use crate::api::once::UnderWay;
 use crate::clock::Clock;
 use crate::config::Settings;
+use crate::domain::act::Act;
 use crate::domain::task::TaskLimits;
 use crate::runtime::handles::Handles;
 use crate::store::Store;
@@ -15,10 +16,11 @@ use crate::store::Store;
 #[derive(Clone)]
 pub struct ApiState {
     inner: Arc<Inner>,
+    /// Carries the act of a request, when it is one.
+    store: Store,
 }
 
 struct Inner {
-    store: Store,
     handles: Arc<dyn Handles>,
     clock: Clock,
     settings: Arc<Settings>,
@@ -37,13 +39,20 @@ impl ApiState {
     ) -> Self {
         let authority = Authority::new(store.clone(), clock.clone(), &settings);
         let under_way = UnderWay::default();
-        Self { inner: Arc::new(Inner { store, handles, clock, settings, authority, under_way }) }
+        let inner = Inner { handles, clock, settings, authority, under_way };
+        Self { inner: Arc::new(inner), store }
+    }
+
+    /// The same, with a store that audits what is written through it as `act`.
+    #[must_use]
+    pub(crate) fn acting(&self, act: Act) -> Self {
+        Self { inner: Arc::clone(&self.inner), store: self.store.acting(act) }
     }
 
     /// The truth.
     #[must_use]
     pub fn store(&self) -> &Store {
-        &self.inner.store
+        &self.store
     }
 
     /// The running system.

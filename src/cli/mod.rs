@@ -7,6 +7,7 @@
 //! Exit status: 0 done; 1 refused or failed; 2 wrong usage or configuration; 3 no server reached.
 
 mod admin;
+mod attention;
 mod bench;
 mod carry;
 mod client;
@@ -87,6 +88,9 @@ enum Command {
     Error(error::Error),
     /// The server's own parts.
     Admin(admin::Admin),
+    /// Shows what needs a person now, the worst first, each with the command that cures it.
+    #[command(after_help = attention::EXAMPLE)]
+    Attention(attention::Attention),
     /// Writes every definition as files, so that they can live in git.
     #[command(after_help = definitions::EXPORT_EXAMPLES)]
     Export(definitions::Export),
@@ -198,6 +202,9 @@ pub fn run(arguments: Vec<OsString>) -> ExitCode {
         }
         Some(Command::Admin(command)) => {
             call(command.connection, async |client| command.verb.run(client).await)
+        }
+        Some(Command::Attention(command)) => {
+            call(command.connection.clone(), async |client| command.run(client).await)
         }
         Some(Command::Export(command)) => {
             call(command.connection.clone(), async |client| command.run(client).await)

@@ -61,6 +61,7 @@ pub const RANGES: &[(&str, i64, i64)] = &[
     ("events.batch_max", 1, 10_000),
     ("retention.completed_days", 1, 36_500),
     ("retention.failed_days", 1, 36_500),
+    ("retention.audit_days", 1, 36_500),
     ("retention.logs_days", 1, 36_500),
     ("retention.sweep_ms", 1_000, DAY),
     ("retention.batch_max", 1, 100_000),

@@ -229,6 +229,8 @@ section! {
         failed_days: u32 = 90,
         /// Days that task logs are kept.
         logs_days: u32 = 30,
+        /// Days that the audit log is kept.
+        audit_days: u32 = 365,
         /// Time between two sweeps.
         sweep_ms: Millis = Millis(600_000),
         /// Most rows deleted in one transaction.

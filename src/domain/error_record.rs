@@ -106,6 +106,8 @@ pub struct ErrorRecord {
     pub created_at: DateTime<Utc>,
     /// When it last changed.
     pub updated_at: DateTime<Utc>,
+    /// Who looks after it.
+    pub assignee: Option<String>,
 }
 
 /// A chain that recovery gave up on, with everything needed to run it again.

@@ -5,7 +5,7 @@
 
 use chrono::{DateTime, SecondsFormat, Utc};
 use serde::{Serialize, Serializer};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
 use crate::domain::breaker::{Breaker, Transition};
@@ -221,6 +221,20 @@ pub fn execution_event(id: i64, new: &NewExecution, moment: ExecutionMoment<'_>)
     }
 }
 
+/// An event about what a person did to an execution: `execution_paused`, `execution_resumed`,
+/// `execution_overridden`. Its payload is that of the execution's own events and `more`.
+#[must_use]
+pub fn execution_act_event(
+    execution: &Execution,
+    event_type: &'static str,
+    more: Map<String, Value>,
+) -> NewEvent {
+    let event = execution_event(execution.id, &execution.new, ExecutionMoment::of(execution));
+    let mut payload: Map<String, Value> = serde_json::from_str(&event.payload).unwrap_or_default();
+    payload.extend(more);
+    NewEvent { event_type, payload: Value::Object(payload).to_string(), ..event }
+}
+
 /// An event about a schedule: `schedule_created`, `_updated`, `_deleted`, `_paused`, `_resumed`.
 #[must_use]
 pub fn schedule_event(schedule: &Schedule, event_type: &'static str) -> NewEvent {
@@ -263,7 +277,7 @@ pub fn plain_event(event_type: &'static str, room: Room, payload: Value) -> NewE
 }
 
 /// An event about an error record: `error_recorded`, `error_resolved`, `error_escalated`,
-/// `error_ignored`, `retry_scheduled`.
+/// `error_ignored`, `error_assigned`, `retry_scheduled`.
 #[must_use]
 pub fn error_event(record: &ErrorRecord, event_type: &'static str) -> NewEvent {
     NewEvent {
@@ -289,6 +303,7 @@ pub fn error_event(record: &ErrorRecord, event_type: &'static str) -> NewEvent {
             "recoveryAttempts": record.recovery_attempts,
             "maxRetryAttempts": record.max_retry_attempts,
             "nextRetryAt": optional_instant(record.next_retry_at),
+            "assignee": record.assignee,
         })
         .to_string(),
     }

@@ -1,8 +1,10 @@
 //! Values and decisions: no async, no I/O, no clock.
 
+pub mod act;
 pub mod admission;
 pub mod advice;
 pub mod backfill;
+pub mod attention;
 pub mod breaker;
 pub mod cadence;
 pub mod calendar;

@@ -125,6 +125,7 @@ impl Parts {
             events: days(events.keep_days),
             events_min: i64::try_from(events.keep_min).unwrap_or(i64::MAX),
             dead_letters: days(self.settings.recovery.dead_letter_days),
+            audit: days(keep.audit_days),
             batch: i64::try_from(keep.batch_max).unwrap_or(i64::MAX),
         }
     }

@@ -8,6 +8,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::domain::act::{Act, AuditEntry};
 use crate::domain::backfill::{Backfill, BackfillForm, BackfillOrder, BackfillStatus};
 use crate::domain::calendar::{Calendar, CalendarDefinition};
 use crate::domain::error_record::{
@@ -23,12 +24,15 @@ use crate::domain::schedule::{
     ScheduleType,
 };
 use crate::store::models::{
-    BackfillRow, CalendarRow, DeadLetterRow, DeadLetterValues, ErrorRow, ErrorValues, ExecutionRow,
-    KeyRowRaw, LedgerRowRaw, LogRowRaw, NodeRowRaw, ScheduleRow, ScheduleValues,
+    AuditRow, BackfillRow, CalendarRow, DeadLetterRow, DeadLetterValues, ErrorRow, ErrorValues,
+    ExecutionActsRow, ExecutionRow, KeyRowRaw, LedgerRowRaw, LogRowRaw, NodeRowRaw, ScheduleRow,
+    ScheduleValues,
 };
 use crate::store::op::{OpError, OpResult, corrupt};
 use crate::store::sql_types::{Instant, JsonDoc, Uid};
-use crate::store::{ApiKeyRow, Dropped, LedgerRow, LogRow, NodeRow};
+use crate::store::{
+    ApiKeyRow, Dropped, ExecutionActs, LedgerRow, LogRow, NodeRow, OutcomeOverride, OverrideOutcome,
+};
 
 macro_rules! parsed {
     ($kind:ty, $what:literal, $text:expr) => {{
@@ -286,6 +290,7 @@ impl ErrorValues {
             resolution_notes: r.resolution_notes,
             created_at: Instant(r.created_at),
             updated_at: Instant(r.updated_at),
+            assignee: r.assignee,
         }
     }
 }
@@ -313,6 +318,7 @@ impl TryFrom<ErrorRow> for ErrorRecord {
             resolution_notes: row.resolution_notes,
             created_at: row.created_at.0,
             updated_at: row.updated_at.0,
+            assignee: row.assignee,
         })
     }
 }
@@ -473,4 +479,49 @@ pub(crate) fn without_raw_nul(text: String) -> String {
 /// What a failed attempt left, as it is kept in a dead letter.
 pub(crate) fn error_document(error: Option<&ExecutionError>) -> Value {
     error.map_or(Value::Null, |error| serde_json::to_value(error).unwrap_or_default())
+}
+
+impl From<AuditRow> for AuditEntry {
+    fn from(row: AuditRow) -> Self {
+        Self {
+            id: row.id,
+            at: row.at.0,
+            act: Act {
+                who: row.who,
+                key_id: row.key_id,
+                role: row.role,
+                action: row.action,
+                subject_kind: row.subject_kind,
+                subject_id: row.subject_id,
+                reason: row.reason,
+                request_id: row.request_id,
+            },
+            before: row.before.map(|document| document.0),
+            after: row.after.map(|document| document.0),
+        }
+    }
+}
+
+impl TryFrom<ExecutionActsRow> for ExecutionActs {
+    type Error = OpError;
+
+    fn try_from(row: ExecutionActsRow) -> OpResult<Self> {
+        let outcome = row.outcome.zip(row.outcome_at);
+        let outcome_override = match outcome {
+            None => None,
+            Some((word, at)) => Some(OutcomeOverride {
+                outcome: parsed!(OverrideOutcome, "outcome", word),
+                by: row.outcome_by,
+                at: at.0,
+                reason: row.outcome_reason,
+                result: row.outcome_result.map(|document| document.0),
+            }),
+        };
+        Ok(Self {
+            paused_at: row.paused_at.map(|at| at.0),
+            paused_by: row.paused_by,
+            pause_reason: row.pause_reason,
+            outcome_override,
+        })
+    }
 }

@@ -22,7 +22,7 @@ pub enum FaultPoint {
 }
 
 /// The operations that write, each of which commits in one place a back end.
-pub const BOUNDARIES: [&str; 50] = [
+pub const BOUNDARIES: [&str; 57] = [
     "execution_create",
     "execution_create_batch",
     "execution_claim",
@@ -73,6 +73,13 @@ pub const BOUNDARIES: [&str; 50] = [
     "backfill_create",
     "backfill_advance",
     "backfill_stop",
+    "audit_append",
+    "execution_skip",
+    "execution_pause",
+    "execution_resume",
+    "execution_override",
+    "error_assign",
+    "error_escalate",
 ];
 
 /// What a planned failure does.

@@ -20,6 +20,7 @@
 //! The contract's functions are in `contract/`, their work in `queries/` (compiled once per back
 //! end), connections and hot statements in `sqlite/` and `postgres/`.
 
+mod acts;
 mod admission_types;
 mod changes;
 mod contract;
@@ -43,6 +44,10 @@ mod types;
 
 use std::sync::Arc;
 
+pub use acts::{
+    ActedExecution, AttentionLimits, AuditFilter, ErrorPageFilter, ExecutionActs, OutcomeOverride,
+    OutcomeSetting, OverrideOutcome,
+};
 pub use admission_types::*;
 pub use error::{StoreError, StoreResult};
 pub use faulty::{BOUNDARIES, FaultPlan, FaultPoint};
@@ -52,6 +57,8 @@ pub use policies::*;
 pub use types::*;
 
 use crate::clock::{Clock, Timestamp};
+use crate::domain::act::Act;
+use acts::BoundAct;
 use postgres::PostgresStore;
 use shared::Shared;
 use sqlite::SqliteStore;
@@ -97,6 +104,8 @@ pub const MISSED_OF_SCHEDULE: &str = "SELECT from_at, to_at, instants, reason, \
 #[derive(Clone)]
 pub struct Store {
     inner: Arc<Inner>,
+    /// The act that what is written through this handle belongs to.
+    act: Option<Arc<BoundAct>>,
 }
 
 struct Inner {
@@ -118,28 +127,45 @@ macro_rules! run {
         #[allow(unused_variables, clippy::unit_arg, reason = "likewise")]
         let arguments = ::std::sync::Arc::new(($($argument,)*));
         $crate::store::faulty::listed!($kind, $name);
-        match &$store.inner.backend {
+        let act = $store.act_of(stringify!($kind));
+        let result = match &$store.inner.backend {
             $crate::store::Backend::Sqlite(backend) => {
+                let act = ::std::option::Option::clone(&act);
                 let op = $crate::store::sqlite::queries::op(move |tx| {
                     let arguments = ::std::sync::Arc::clone(&arguments);
+                    let act = ::std::option::Option::clone(&act);
                     Box::pin(async move {
+                        tx.begin_act(act);
                         let ($($argument,)*) = &*arguments;
-                        $crate::store::sqlite::queries::$file::$name(tx, $($argument),*).await
+                        let done =
+                            $crate::store::sqlite::queries::$file::$name(tx, $($argument),*).await?;
+                        $crate::store::sqlite::queries::audit::close(tx).await?;
+                        Ok(done)
                     })
                 });
                 backend.$kind(stringify!($name), op).await
             }
             $crate::store::Backend::Postgres(backend) => {
+                let act = ::std::option::Option::clone(&act);
                 let op = $crate::store::postgres::queries::op(move |tx| {
                     let arguments = ::std::sync::Arc::clone(&arguments);
+                    let act = ::std::option::Option::clone(&act);
                     Box::pin(async move {
+                        tx.begin_act(act);
                         let ($($argument,)*) = &*arguments;
-                        $crate::store::postgres::queries::$file::$name(tx, $($argument),*).await
+                        let done =
+                            $crate::store::postgres::queries::$file::$name(tx, $($argument),*).await?;
+                        $crate::store::postgres::queries::audit::close(tx).await?;
+                        Ok(done)
                     })
                 });
                 backend.$kind(stringify!($name), op).await
             }
+        };
+        if let (Ok(_), Some(act)) = (&result, &act) {
+            act.settle();
         }
+        result
     }};
 }
 pub(crate) use run;
@@ -171,7 +197,34 @@ impl Store {
                 Backend::Postgres(PostgresStore::open(url, &options, &clock, &shared).await?)
             }
         };
-        Ok(Self { inner: Arc::new(Inner { backend, shared, acquire: options.acquire }) })
+        let inner = Arc::new(Inner { backend, shared, acquire: options.acquire });
+        Ok(Self { inner, act: None })
+    }
+
+    /// A handle on the same store for one act: each operation that writes through it leaves an
+    /// audit row in its own transaction.
+    #[must_use]
+    pub fn acting(&self, act: Act) -> Self {
+        Self { inner: Arc::clone(&self.inner), act: Some(Arc::new(BoundAct::new(act))) }
+    }
+
+    /// The act of this handle, unless an operation of it was committed.
+    #[must_use]
+    pub fn unsettled_act(&self) -> Option<Act> {
+        let act = self.act.as_ref().filter(|act| !act.is_settled())?;
+        Some(act.act.clone())
+    }
+
+    /// Tells what the act of this handle changes: for operations that cannot tell themselves.
+    pub fn tell_change(&self, before: serde_json::Value, after: serde_json::Value) {
+        if let Some(act) = &self.act {
+            act.tell_change((before, after));
+        }
+    }
+
+    /// The act that an operation of this kind (`read`, `write`) belongs to.
+    fn act_of(&self, kind: &str) -> Option<Arc<BoundAct>> {
+        self.act.clone().filter(|_| kind == "write")
     }
 
     /// A receiver whose value goes up with each change of `topic`, on this node at once and on

@@ -4,7 +4,8 @@
 use diesel::prelude::*;
 
 use crate::store::schema::{
-    api_keys, backfills, calendars, dead_letters, error_records, event_chunks, execution_logs,
+    api_keys, audit_log, backfills, calendars, dead_letters, error_records, event_chunks,
+    execution_acts, execution_logs,
     nodes, schedule_ledger, task_executions, task_schedules,
 };
 use crate::store::sql_types::{Instant, JsonDoc, Uid};
@@ -162,6 +163,7 @@ pub(crate) struct ErrorRow {
     pub(crate) resolution_notes: Option<String>,
     pub(crate) created_at: Instant,
     pub(crate) updated_at: Instant,
+    pub(crate) assignee: Option<String>,
 }
 
 /// A row of `error_records` but its id, to be written.
@@ -185,6 +187,7 @@ pub(crate) struct ErrorValues {
     pub(crate) resolution_notes: Option<String>,
     pub(crate) created_at: Instant,
     pub(crate) updated_at: Instant,
+    pub(crate) assignee: Option<String>,
 }
 
 /// A row of `dead_letters`.
@@ -336,4 +339,39 @@ pub(crate) struct BackfillRow {
     pub(crate) updated_at: Instant,
     pub(crate) ended_at: Option<Instant>,
     pub(crate) reason: Option<String>,
+}
+
+/// A row of `audit_log`.
+#[derive(Clone, Debug, Queryable, Selectable)]
+#[diesel(table_name = audit_log)]
+#[diesel(check_for_backend(diesel::pg::Pg, diesel::sqlite::Sqlite))]
+pub(crate) struct AuditRow {
+    pub(crate) id: i64,
+    pub(crate) at: Instant,
+    pub(crate) who: String,
+    pub(crate) key_id: Option<i64>,
+    pub(crate) role: String,
+    pub(crate) action: String,
+    pub(crate) subject_kind: String,
+    pub(crate) subject_id: Option<String>,
+    pub(crate) reason: Option<String>,
+    pub(crate) before: Option<JsonDoc>,
+    pub(crate) after: Option<JsonDoc>,
+    pub(crate) request_id: Option<String>,
+}
+
+/// A row of `execution_acts`.
+#[derive(Clone, Debug, Queryable, Selectable)]
+#[diesel(table_name = execution_acts)]
+#[diesel(check_for_backend(diesel::pg::Pg, diesel::sqlite::Sqlite))]
+pub(crate) struct ExecutionActsRow {
+    pub(crate) execution_id: i64,
+    pub(crate) paused_at: Option<Instant>,
+    pub(crate) paused_by: Option<String>,
+    pub(crate) pause_reason: Option<String>,
+    pub(crate) outcome: Option<String>,
+    pub(crate) outcome_by: Option<String>,
+    pub(crate) outcome_at: Option<Instant>,
+    pub(crate) outcome_reason: Option<String>,
+    pub(crate) outcome_result: Option<JsonDoc>,
 }

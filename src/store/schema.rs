@@ -227,6 +227,7 @@ diesel::table! {
         resolution_notes -> Nullable<Text>,
         created_at -> Instant,
         updated_at -> Instant,
+        assignee -> Nullable<Text>,
     }
 }
 
@@ -439,8 +440,46 @@ diesel::table! {
     }
 }
 
+diesel::table! {
+    use diesel::sql_types::{BigInt, Bool, Double, Integer, Nullable, SmallInt, Text};
+    use crate::store::sql_types::sql::{Instant, JsonDoc, Uid};
+
+    audit_log (id) {
+        id -> BigInt,
+        at -> Instant,
+        who -> Text,
+        key_id -> Nullable<BigInt>,
+        role -> Text,
+        action -> Text,
+        subject_kind -> Text,
+        subject_id -> Nullable<Text>,
+        reason -> Nullable<Text>,
+        before -> Nullable<JsonDoc>,
+        after -> Nullable<JsonDoc>,
+        request_id -> Nullable<Text>,
+    }
+}
+
+diesel::table! {
+    use diesel::sql_types::{BigInt, Bool, Double, Integer, Nullable, SmallInt, Text};
+    use crate::store::sql_types::sql::{Instant, JsonDoc, Uid};
+
+    execution_acts (execution_id) {
+        execution_id -> BigInt,
+        paused_at -> Nullable<Instant>,
+        paused_by -> Nullable<Text>,
+        pause_reason -> Nullable<Text>,
+        outcome -> Nullable<Text>,
+        outcome_by -> Nullable<Text>,
+        outcome_at -> Nullable<Instant>,
+        outcome_reason -> Nullable<Text>,
+        outcome_result -> Nullable<JsonDoc>,
+    }
+}
+
 diesel::allow_tables_to_appear_in_same_query!(
     task_executions,
+    execution_acts,
     nodes,
     error_records,
     websocket_sessions

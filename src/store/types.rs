@@ -399,6 +399,8 @@ pub struct Retention {
     pub events_min: i64,
     /// Dead letters.
     pub dead_letters: Duration,
+    /// The audit log.
+    pub audit: Duration,
     /// Rows at most a statement.
     pub batch: i64,
 }

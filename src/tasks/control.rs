@@ -20,6 +20,7 @@ pub enum StopReason {
 /// Steers one running task; cheap to clone.
 #[derive(Clone, Debug)]
 pub struct TaskControl {
+    paused: Arc<watch::Sender<bool>>,
     stop: Arc<watch::Sender<Option<StopReason>>>,
     lease: Arc<watch::Sender<Option<Instant>>>,
 }
@@ -28,7 +29,11 @@ impl TaskControl {
     /// A control for a task that may run until `lease` (for ever, if `None`) unless prolonged.
     #[must_use]
     pub fn new(lease: Option<Instant>) -> Self {
-        Self { stop: Arc::new(watch::channel(None).0), lease: Arc::new(watch::channel(lease).0) }
+        Self {
+            paused: Arc::new(watch::channel(false).0),
+            stop: Arc::new(watch::channel(None).0),
+            lease: Arc::new(watch::channel(lease).0),
+        }
     }
 
     /// Ends the task as cancelled. Does nothing once the task is being stopped.
@@ -39,6 +44,22 @@ impl TaskControl {
     /// Ends the task as interrupted. Does nothing once the task is being stopped.
     pub fn interrupt(&self) {
         self.request(StopReason::Interrupt);
+    }
+
+    /// Lets the task stand still, or go on; only tasks with processes of their own obey.
+    pub fn set_paused(&self, paused: bool) {
+        self.paused.send_if_modified(|now| std::mem::replace(now, paused) != paused);
+    }
+
+    /// Whether the task is to stand still.
+    #[must_use]
+    pub fn is_paused(&self) -> bool {
+        *self.paused.borrow()
+    }
+
+    /// Watches whether the task is to stand still.
+    pub(crate) fn paused(&self) -> watch::Receiver<bool> {
+        self.paused.subscribe()
     }
 
     /// Lets the task run until `until`. Past it the task is ended at once, here or by its shim.

@@ -32,6 +32,8 @@ pub use self::outcome::{
 pub use self::output::{LogBlock, RawLine};
 pub use self::shell::group::ControlGroups;
 
+pub use self::shell::PAUSE_MAX;
+
 /// Whether commands can run as other users: only a server of root's can become one.
 #[must_use]
 pub fn may_run_as() -> bool {

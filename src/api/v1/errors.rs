@@ -111,8 +111,15 @@ pub(crate) async fn escalate(call: Call) -> Answer {
 
 async fn decide(call: Call, verdict: impl FnOnce(Option<String>) -> ErrorVerdict) -> Answer {
     call.no_query()?;
-    let notes = parse_note(&call.optional_json()?, "resolutionNotes")?;
+    let notes = notes_of(&call)?;
     let record = call.state.store().error_decide(call.id()?, verdict(notes)).await?;
     call.state.handles().wake(Wake::Recovery);
     ok(&views::error(&record))
+}
+
+/// What is noted on the record: `resolutionNotes`, else the reason of the act.
+pub(crate) fn notes_of(call: &Call) -> Result<Option<String>, ApiError> {
+    let body = call.optional_json()?;
+    let notes = parse_note(&body, "resolutionNotes")?;
+    Ok(notes.filter(|notes| !notes.is_empty()).or_else(|| call.reason()))
 }

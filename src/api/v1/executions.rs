@@ -7,7 +7,7 @@ use crate::api::call::{Call, accepted, ok};
 use crate::api::error::{Answer, ApiError};
 use crate::api::wire::execution::{AdHoc, Overrides};
 use crate::api::wire::query::{LIMIT_DEFAULT, LIMIT_MAX};
-use crate::api::wire::views;
+use crate::api::wire::{interventions, views};
 use crate::domain::execution::Trigger;
 use crate::store::{CancelResult, ExecutionFilter, LogFilter};
 
@@ -53,7 +53,11 @@ pub(crate) async fn show(call: Call) -> Answer {
     call.no_query()?;
     let execution = call.state.store().execution_get(call.execution_key()?).await?;
     let chain = call.state.store().execution_list_chain(execution.new.chain_id).await?;
-    ok(&views::execution_with_links(&execution, &chain))
+    let acts = call.state.store().execution_acts_of(vec![execution.id]).await?;
+    let acts = acts.get(&execution.id).cloned().unwrap_or_default();
+    let mut body = views::execution_with_links(&execution, &chain);
+    interventions::add_acts(&mut body, &execution, &acts);
+    ok(&body)
 }
 
 /// `GET /tasks/{id}`.
@@ -130,8 +134,8 @@ pub(crate) async fn retry(call: Call) -> Answer {
     launch::create(&call, row, None).await
 }
 
-/// Refuses a body with fields on a verb that takes none.
+/// Refuses a body with fields on a verb that takes none but the reason, which the audit log gets.
 pub(crate) fn nothing_in(call: &Call) -> Result<(), ApiError> {
     let body = call.optional_json()?;
-    crate::api::wire::body::Fields::of(&body, &[], &[])?.finish()
+    crate::api::wire::body::Fields::of(&body, &["reason"], &[])?.finish()
 }

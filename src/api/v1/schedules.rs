@@ -13,6 +13,7 @@ use crate::api::wire::definition::{self, Parsed, Surroundings};
 use crate::api::wire::execution::Overrides;
 use crate::api::wire::{ledger, views};
 use crate::clock::Timestamp;
+use crate::domain::act::differences;
 use crate::domain::event::instant_text;
 use crate::domain::execution::{TaskSnapshot, Trigger};
 use crate::domain::schedule::{Schedule, ScheduleDefinition, ScheduleStats};
@@ -118,6 +119,7 @@ pub(crate) async fn edit(
         let missed_until = store.ledger_last(id).await?;
         let change = plan_edit(call, &stored, patch, Before { stop, missed_until }).await?;
         let ledger = change.ledger.clone();
+        tell_change(call, &stored.definition, &change.definition);
         match store.schedule_update(change).await {
             Err(StoreError::WrongState { code: MOVED_MEANWHILE, .. })
                 if attempt < EDIT_ATTEMPTS => {}
@@ -133,6 +135,13 @@ pub(crate) async fn edit(
         }
     }
     Err(ApiError::internal("an edit ended without an answer"))
+}
+
+/// The audit log gets what an edit changes.
+fn tell_change(call: &Call, old: &ScheduleDefinition, new: &ScheduleDefinition) {
+    let body = |one| Value::Object(definition::body_of(one));
+    let (before, after) = differences(&body(old), &body(new));
+    call.state.store().tell_change(before, after);
 }
 
 /// What an edit has to know of the time before it.

@@ -4,7 +4,7 @@ use serde_json::json;
 
 use crate::api::call::{Call, ok};
 use crate::api::error::Answer;
-use crate::api::wire::execution::parse_note;
+use crate::api::v1::errors::notes_of;
 use crate::api::wire::groups::{LETTERS_MAX, error_group};
 use crate::api::wire::query::keyset_page;
 use crate::runtime::handles::Wake;
@@ -31,7 +31,7 @@ pub(crate) async fn show(call: Call) -> Answer {
 /// `POST /api/v2/errors/groups/{fingerprint}/resolve`: the group and its records, 500 a call.
 pub(crate) async fn resolve(call: Call) -> Answer {
     call.no_query()?;
-    let notes = parse_note(&call.optional_json()?, "resolutionNotes")?;
+    let notes = notes_of(&call)?;
     let order = GroupResolution {
         fingerprint: call.param("fingerprint").to_owned(),
         by: call.principal()?.name.clone(),

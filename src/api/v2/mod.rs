@@ -1,11 +1,15 @@
 //! The handlers of v2, one file a resource. Lists answer `{"items", "nextCursor"}`: pages by key,
 //! which stay whole while rows are inserted.
 
+pub(super) mod attention;
+pub(super) mod audit;
 pub(super) mod breakers;
 pub(super) mod dead_letters;
 pub(super) mod error_groups;
 pub(super) mod backfills;
 pub(super) mod calendars;
+pub(super) mod errors;
+pub(super) mod executions;
 pub(super) mod forecast;
 pub(crate) mod priority;
 pub(crate) mod queues;

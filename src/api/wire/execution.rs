@@ -93,7 +93,7 @@ impl Overrides {
         task_type: &str,
         maxima: &TaskLimits,
     ) -> Result<Self, ApiError> {
-        let mut fields = Fields::of(value, &["taskConfig", "force"], &[])?;
+        let mut fields = Fields::of(value, &["taskConfig", "force", "reason"], &[])?;
         let task_config = Self::read_config(&mut fields, task_type, maxima);
         let force = fields.flag("force").unwrap_or(false);
         fields.finish_with(Some(Self { task_config, force }))
@@ -108,7 +108,7 @@ impl Overrides {
         task_type: &str,
         maxima: &TaskLimits,
     ) -> Result<Self, ApiError> {
-        let mut fields = Fields::of(value, &["taskConfig"], &[])?;
+        let mut fields = Fields::of(value, &["taskConfig", "reason"], &[])?;
         let task_config = Self::read_config(&mut fields, task_type, maxima);
         fields.finish_with(Some(Self { task_config, force: false }))
     }
@@ -134,7 +134,8 @@ impl Overrides {
 /// 422 with every fault.
 pub(crate) fn parse_note(value: &Value, field: &str) -> Result<Option<String>, ApiError> {
     const NOTE_MAX: usize = 10_000;
-    let mut fields = Fields::of(value, &[field], &[])?;
+    // The reason of the act itself is read where acts are audited.
+    let mut fields = Fields::of(value, &[field, "reason"], &[])?;
     let note = fields.text(field, NOTE_MAX);
     fields.finish_with(Some(note))
 }

@@ -67,12 +67,12 @@ pub(crate) struct LetterOrder {
 }
 
 impl LetterOrder {
-    /// Reads `{ids|group|filter, ratePerMinute?, dryRun?}`.
+    /// Reads `{ids|group|filter, ratePerMinute?, reason?, dryRun?}`.
     ///
     /// # Errors
     /// 422 with every fault.
     pub(crate) fn parse_resubmit(value: &Value) -> Result<Self, ApiError> {
-        Self::parse(value, &["ids", "group", "filter", "ratePerMinute", "dryRun"])
+        Self::parse(value, &["ids", "group", "filter", "ratePerMinute", "reason", "dryRun"])
     }
 
     /// Reads `{ids|group|filter, reason?, dryRun?}`.
@@ -163,7 +163,7 @@ mod tests {
             json!({"group": "x"}),
             json!({"filter": {"couse": "x"}}),
             json!({"filter": {}, "ratePerMinute": 0}),
-            json!({"filter": {}, "reason": "x"}),
+            json!({"filter": {}, "reason": 7}),
         ] {
             assert!(LetterOrder::parse_resubmit(&value).is_err(), "{value}");
         }

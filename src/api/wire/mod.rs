@@ -11,6 +11,7 @@ pub(crate) mod definition;
 pub(crate) mod execution;
 pub(crate) mod groups;
 pub(crate) mod instant;
+pub(crate) mod interventions;
 pub(crate) mod ledger;
 pub(crate) mod options;
 pub(crate) mod query;

@@ -259,6 +259,7 @@ pub(crate) fn error(record: &ErrorRecord) -> Value {
         "nextRetryAt": instant(record.next_retry_at),
         "resolvedAt": instant(record.resolved_at),
         "resolutionNotes": record.resolution_notes,
+        "assignee": record.assignee,
         "createdAt": instant_text(record.created_at),
         "updatedAt": instant_text(record.updated_at),
     })

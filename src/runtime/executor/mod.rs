@@ -13,6 +13,7 @@ pub mod plan;
 pub mod running;
 mod worker;
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use actix::{Actor, AsyncContext, Context, Handler, WrapFuture};
@@ -22,8 +23,9 @@ use crate::clock::Timestamp;
 use crate::runtime::executor::launcher::Launcher;
 use crate::runtime::meter;
 use crate::runtime::wake::{Wake, Waker};
-use crate::store::{ClaimGated, ClaimHere, Store, StoreError, Topic};
+use crate::store::{ClaimGated, ClaimHere, ExecutionKey, Store, StoreError, Topic};
 use crate::supervision::Vitals;
+use crate::tasks::PAUSE_MAX;
 
 /// The safety net: a lost announcement costs at most this.
 const TICK: Duration = Duration::from_secs(1);
@@ -103,6 +105,8 @@ struct Look {
     pending: bool,
     /// Somebody may have asked to cancel.
     cancels: bool,
+    /// Somebody may have paused or resumed what runs.
+    pauses: bool,
     /// Rows may have been claimed and never begun.
     adopt: bool,
     /// Rows that are admitted one by one may wait.
@@ -122,8 +126,9 @@ enum Gated {
 
 impl Look {
     const EVERYWHERE: Self =
-        Self { pending: true, cancels: true, adopt: true, gated: Gated::IfAny };
-    const PENDING: Self = Self { pending: true, cancels: false, adopt: false, gated: Gated::No };
+        Self { pending: true, cancels: true, pauses: true, adopt: true, gated: Gated::IfAny };
+    const PENDING: Self =
+        Self { pending: true, cancels: false, pauses: false, adopt: false, gated: Gated::No };
     const GATED: Self = Self { pending: false, gated: Gated::Yes, ..Self::PENDING };
 }
 
@@ -188,7 +193,7 @@ impl Work {
             // A closed channel means that the store is being closed: the tick ends the wait.
             look = tokio::select! {
                 _ = pending.changed() => Look::PENDING,
-                _ = cancels.changed() => Look { cancels: true, ..Look::PENDING },
+                _ = cancels.changed() => Look { cancels: true, pauses: true, ..Look::PENDING },
                 _ = gated.changed() => Look::GATED,
                 () = self.waker.woken() => Look { cancels: true, ..Look::PENDING },
                 () = self.freed(), if waiting.is_backlog() => Look::PENDING,
@@ -234,6 +239,9 @@ impl Work {
     async fn pass(&self, look: Look, waiting: &mut Waiting) -> Result<(), StoreError> {
         if look.cancels && !self.launcher.running().is_empty() {
             self.cancel_requested().await?;
+        }
+        if look.pauses && !self.launcher.running().is_empty() {
+            self.obey_pauses().await?;
         }
         if look.adopt {
             self.adopt().await?;
@@ -332,6 +340,34 @@ impl Work {
         let boot_id = self.launcher.lease().claimant().boot_id;
         for id in self.store.execution_list_cancel_requested(boot_id).await? {
             self.launcher.cancel(id);
+        }
+        Ok(())
+    }
+
+    /// Lets what is marked as paused stand still, and everything else go on. A pause that has
+    /// lasted as long as it may is over for the task already; its mark goes here.
+    async fn obey_pauses(&self) -> Result<(), StoreError> {
+        let boot_id = self.launcher.lease().claimant().boot_id;
+        let marked: HashMap<i64, Timestamp> =
+            self.store.execution_list_paused(boot_id).await?.into_iter().collect();
+        for (id, control) in self.launcher.running().controls() {
+            control.set_paused(marked.contains_key(&id));
+        }
+        if marked.is_empty() {
+            return Ok(());
+        }
+        let now = self.store.now().await?;
+        let most = chrono::Duration::from_std(PAUSE_MAX).unwrap_or(chrono::Duration::days(1));
+        for (id, since) in marked {
+            if now - since >= most {
+                let reason = Some("a pause lasts a day at most".to_owned());
+                let resumed = self.store.execution_resume(ExecutionKey::Id(id), reason).await;
+                match resumed {
+                    // Somebody was faster, or it has ended.
+                    Ok(_) | Err(StoreError::WrongState { .. } | StoreError::NotFound { .. }) => {}
+                    Err(error) => return Err(error),
+                }
+            }
         }
         Ok(())
     }

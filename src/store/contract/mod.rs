@@ -1,5 +1,6 @@
 //! The operations of the store, as its callers see them. What each does is in `queries/`.
 
+mod acts;
 mod admission;
 mod breakers;
 mod calendars;

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use diesel::prelude::*;
 use diesel_async::RunQueryDsl;
+use serde_json::json;
 
 use super::super::{Db, locked};
 use super::{Tx, errors};
@@ -199,6 +200,7 @@ pub(crate) async fn error_group_resolve(
     let fingerprint = &order.fingerprint;
     let found = lock(tx, fingerprint).await?;
     let mut group = found.ok_or_else(|| not_found("error group", fingerprint))?;
+    let was = group.status;
     group.status = GroupStatus::Resolved;
     group.resolved_at = Some(tx.now().await?);
     group.resolved_by = Some(order.by.clone());
@@ -206,5 +208,12 @@ pub(crate) async fn error_group_resolve(
     write(tx, &group).await?;
     tx.event(error_group_event(&group_facts(&group), "error_group_resolved"));
     let done = i64::try_from(items.len()).unwrap_or(i64::MAX);
+    tx.audit_subject(fingerprint);
+    tx.audit_change(|| {
+        let after = json!({
+            "status": group.status, "resolutionNotes": order.notes, "resolvedErrors": done,
+        });
+        (json!({ "status": was }), after)
+    });
     Ok((group, Chosen { items, remaining: (total - done).max(0) }))
 }

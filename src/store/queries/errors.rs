@@ -2,6 +2,7 @@
 
 use diesel::prelude::*;
 use diesel_async::RunQueryDsl;
+use serde_json::json;
 use uuid::Uuid;
 
 use super::super::{Db, locked};
@@ -119,6 +120,7 @@ pub(crate) async fn error_decide(
         return Err(wrong_state("wrong_state", "the error is resolved already"));
     }
     let now = tx.now().await?;
+    let was = record.recovery_status;
     let (status, notes, event) = match verdict {
         ErrorVerdict::Resolve { notes } => (RecoveryStatus::Resolved, notes, "error_resolved"),
         ErrorVerdict::Ignore { notes } => (RecoveryStatus::Ignored, notes, "error_ignored"),
@@ -133,6 +135,12 @@ pub(crate) async fn error_decide(
     record.resolution_notes.clone_from(notes);
     record.updated_at = now;
     let record = save(tx, record).await?;
+    tx.audit_change(|| {
+        let after = json!({
+            "recoveryStatus": status, "resolutionNotes": notes, "assignee": record.assignee,
+        });
+        (json!({ "recoveryStatus": was }), after)
+    });
     tx.event(error_event(&record, event));
     if status == RecoveryStatus::Escalated {
         let key = ExecutionKey::Id(record.execution_id);

@@ -308,6 +308,7 @@ pub(crate) async fn execution_list_chain(tx: &mut Tx, chain_id: &Uuid) -> OpResu
 
 pub(crate) async fn execution_cancel(tx: &mut Tx, key: &ExecutionKey) -> OpResult<CancelResult> {
     let found = execution_get(tx, key).await?;
+    tx.audit_subject(found.id);
     let row: Option<ExecutionRow> =
         locked!(t::table.filter(t::id.eq(found.id)).select(ExecutionRow::as_select()))
             .get_result(tx.conn())
@@ -375,21 +376,25 @@ pub(super) async fn cancel_oldest(tx: &mut Tx, schedule_id: i64, count: i64) -> 
 }
 
 /// Cancels rows that wait (locked by the caller), with their events and their chains' errors.
-pub(super) async fn cancel_pending(
+pub(super) async fn cancel_pending(tx: &mut Tx, rows: Vec<Execution>) -> OpResult<Vec<Execution>> {
+    end_pending(tx, rows, ExecutionStatus::Cancelled).await
+}
+
+/// Ends rows that wait (locked by the caller) as `cancelled` or `skipped`, with their events and
+/// their chains' errors.
+pub(super) async fn end_pending(
     tx: &mut Tx,
     mut rows: Vec<Execution>,
+    status: ExecutionStatus,
 ) -> OpResult<Vec<Execution>> {
     let now = tx.now().await?;
     let ids: Vec<i64> = rows.iter().map(|row| row.id).collect();
     diesel::update(t::table.filter(t::id.eq_any(ids)))
-        .set((
-            t::status.eq(ExecutionStatus::Cancelled.as_str()),
-            t::completed_at.eq(Some(Instant(now))),
-        ))
+        .set((t::status.eq(status.as_str()), t::completed_at.eq(Some(Instant(now)))))
         .execute(tx.conn())
         .await?;
     for execution in &mut rows {
-        execution.status = ExecutionStatus::Cancelled;
+        execution.status = status;
         execution.completed_at = Some(now);
         tx.event(event_of(execution));
         finishing::settle_cancelled(tx, execution).await?;

@@ -159,6 +159,7 @@ fn first_record(execution: &Execution, failure: &FailureEntry, now: Timestamp) -
         resolution_notes: None,
         created_at: now,
         updated_at: now,
+        assignee: None,
     }
 }
 

@@ -26,7 +26,11 @@ pub(crate) async fn find<T>(
         let detail = "a request with this Idempotency-Key is being carried out; ask again soon";
         return Err(wrong_state("idempotency_in_progress", detail));
     }
-    answer_find(tx, &idempotency.key, &idempotency.body_hash).await
+    let answer = answer_find(tx, &idempotency.key, &idempotency.body_hash).await?;
+    if answer.is_some() {
+        tx.audit_replay();
+    }
+    Ok(answer)
 }
 
 /// The answer kept for a key, for requests that are the same again.

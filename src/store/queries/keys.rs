@@ -3,6 +3,7 @@
 use diesel::dsl::count_star;
 use diesel::prelude::*;
 use diesel_async::RunQueryDsl;
+use serde_json::{Value, json};
 
 use super::Tx;
 use crate::store::models::KeyRowRaw;
@@ -28,7 +29,10 @@ pub(crate) async fn key_create(tx: &mut Tx, key: &NewApiKey) -> OpResult<ApiKeyR
         .await
         .optional()?;
     let duplicate = || StoreError::Duplicate { what: "prefix", value: key.prefix.clone() };
-    Ok(row.ok_or_else(|| OpError::Rule(duplicate()))?.into())
+    let row = row.ok_or_else(|| OpError::Rule(duplicate()))?;
+    tx.audit_subject(row.id);
+    tx.audit_change(|| (Value::Null, json!({ "name": row.name, "role": row.role })));
+    Ok(row.into())
 }
 
 pub(crate) async fn key_list(tx: &mut Tx) -> OpResult<Vec<ApiKeyRow>> {

@@ -145,6 +145,8 @@ pub(crate) async fn dead_letters_resubmit(
         dead_letters::set_status(tx, stored, DeadLetterStatus::Resubmitted, Some(chain)).await?;
         answer.push((id, execution.clone()));
     }
+    let pairs = || answer.iter().map(|(id, made)| json!({ "id": id, "executionId": made.id }));
+    tell_many(tx, DeadLetterStatus::Resubmitted, || pairs().collect());
     idempotency::save(tx, kept.as_ref(), (&answer, false)).await?;
     Ok(Creation::New(answer))
 }
@@ -165,7 +167,20 @@ pub(crate) async fn dead_letters_discard(
         let status = DeadLetterStatus::Discarded;
         discarded.push(dead_letters::set_status(tx, stored, status, None).await?);
     }
+    tell_many(tx, DeadLetterStatus::Discarded, || {
+        discarded.iter().map(|letter| json!({ "id": letter.id })).collect()
+    });
     Ok(discarded)
+}
+
+/// The audit log gets what became of which letters.
+fn tell_many(tx: &mut Tx, status: DeadLetterStatus, letters: impl FnOnce() -> Vec<Value>) {
+    tx.audit_change(|| {
+        (
+            json!({ "status": DeadLetterStatus::Pending }),
+            json!({ "status": status, "letters": letters() }),
+        )
+    });
 }
 
 fn since(now: Timestamp, window: Duration) -> Timestamp {

@@ -9,8 +9,11 @@
 //! Lock order, which keeps deadlocks away: schedules, executions, errors, letters, groups of
 //! errors, breakers, the counter; within one table by id, or by key where it has one.
 
+pub(crate) mod acts;
 pub(crate) mod admission;
 pub(crate) mod backfills;
+pub(crate) mod attention;
+pub(crate) mod audit;
 pub(crate) mod breakers;
 pub(crate) mod budgets;
 pub(crate) mod calendars;
@@ -40,12 +43,17 @@ pub(crate) mod schedules;
 pub(crate) mod sessions;
 pub(crate) mod state;
 
-use futures_util::future::BoxFuture;
+use std::sync::Arc;
 
+use futures_util::future::BoxFuture;
+use serde_json::Value;
+
+use self::audit::ActNote;
 use super::{Conn, Handle, gated, hot};
 use crate::clock::{Clock, Timestamp};
 use crate::domain::event::NewEvent;
 use crate::store::Topic;
+use crate::store::acts::BoundAct;
 use crate::store::op::{OpResult, TopicSet};
 
 /// An operation, ready to be run and run again.
@@ -75,11 +83,20 @@ pub(crate) struct Tx {
     clock: Clock,
     now: Option<Timestamp>,
     pub(crate) effects: Effects,
+    act: Option<Arc<BoundAct>>,
+    note: ActNote,
 }
 
 impl Tx {
     pub(crate) fn new(handle: Handle, clock: Clock) -> Self {
-        Self { handle, clock, now: None, effects: Effects::default() }
+        Self {
+            handle,
+            clock,
+            now: None,
+            effects: Effects::default(),
+            act: None,
+            note: ActNote::default(),
+        }
     }
 
     /// The connection.
@@ -91,6 +108,37 @@ impl Tx {
     pub(crate) fn renew(&mut self) {
         self.now = None;
         self.effects = Effects::default();
+        self.act = None;
+        self.note = ActNote::default();
+    }
+
+    /// Says which act the operation belongs to: its audit row is written with its changes.
+    pub(crate) fn begin_act(&mut self, act: Option<Arc<BoundAct>>) {
+        self.act = act;
+    }
+
+    /// Tells the audit row what changed, `change` being asked only when there will be a row.
+    pub(crate) fn audit_change(&mut self, change: impl FnOnce() -> (Value, Value)) {
+        if self.act.is_some() {
+            self.note.change = Some(change());
+        }
+    }
+
+    /// Tells the audit row what the act was done to.
+    pub(crate) fn audit_subject(&mut self, id: impl ToString) {
+        if self.act.is_some() {
+            self.note.subject_id = Some(id.to_string());
+        }
+    }
+
+    /// The operation gives an answer again: nothing is done, nothing is audited.
+    pub(crate) fn audit_replay(&mut self) {
+        self.note.is_replay = true;
+    }
+
+    /// Who acts, if a person or program does.
+    pub(crate) fn actor(&self) -> Option<String> {
+        self.act.as_ref().map(|bound| bound.act.who.clone())
     }
 
     /// The instant of this operation: the database's (PostgreSQL) or the injected clock's.

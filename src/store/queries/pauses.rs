@@ -66,6 +66,15 @@ pub(crate) async fn schedule_pause(tx: &mut Tx, id: &i64, pause: &Pause) -> OpRe
     if !schedule.definition.enabled && is_same {
         return Ok(schedule);
     }
+    let was = schedule.definition.enabled;
+    tx.audit_change(|| {
+        let after = json!({
+            "enabled": false,
+            "pausedUntil": pause.until.as_ref().map(instant_text),
+            "pauseReason": pause.reason,
+        });
+        (json!({ "enabled": was }), after)
+    });
     let now = tx.now().await?;
     paused(&mut schedule, pause, now);
     save(tx, &schedule, "schedule_paused").await?;
@@ -77,6 +86,7 @@ pub(crate) async fn schedule_resume(tx: &mut Tx, id: &i64) -> OpResult<Schedule>
     if schedule.definition.enabled {
         return Ok(schedule);
     }
+    tx.audit_change(|| (json!({ "enabled": false }), json!({ "enabled": true })));
     let now = tx.now().await?;
     resumed(&mut schedule, now, now);
     save(tx, &schedule, "schedule_resumed").await?;
@@ -123,6 +133,11 @@ pub(crate) async fn schedule_skip(tx: &mut Tx, skip: &SkipAhead) -> OpResult<Sch
     schedules::same_version(&schedule, skip.expected_version)?;
     let now = tx.now().await?;
     schedules::insert_ranges(tx, skip.id, std::slice::from_ref(&skip.range), now).await?;
+    let (was, next) = (skip.expected_next, skip.next_run_at);
+    tx.audit_change(|| {
+        let at = |at: Option<Timestamp>| json!({ "nextRunAt": at.as_ref().map(instant_text) });
+        (at(was), at(next))
+    });
     schedule.next_run_at = skip.next_run_at;
     schedule.updated_at = now;
     schedule.version += 1;

@@ -21,7 +21,7 @@ const GONE_DAYS: i64 = 1;
 const BUDGET_DAYS: i64 = 8;
 
 /// `$1` is the instant before which rows go, `$2` how many at most.
-const SWEEPS: [(&str, &str, &str); 10] = [
+const SWEEPS: [(&str, &str, &str); 11] = [
     ("execution_logs", "(execution_id, line)", "at < $1"),
     (
         "error_records",
@@ -41,6 +41,7 @@ const SWEEPS: [(&str, &str, &str); 10] = [
         "updated_at < $1 AND state = 'closed' AND forced IS NULL AND NOT EXISTS \
          (SELECT 1 FROM breaker_history h WHERE h.breaker_id = breakers.id)",
     ),
+    ("audit_log", "id", "at < $1"),
 ];
 
 const EXECUTIONS_ENDED: &str = "completed_at < $1 AND status IN ";
@@ -91,6 +92,7 @@ pub(crate) async fn retention_sweep(tx: &mut Tx, retention: &Retention) -> OpRes
         now - Duration::days(BUDGET_DAYS),
         before(now, retention.failed),
         before(now, retention.failed),
+        before(now, retention.audit),
     ];
     let mut more = false;
     let calm = format!("{EXECUTIONS_ENDED}('completed', 'cancelled', 'skipped'){CHAIN_RESTS}");
@@ -146,6 +148,12 @@ async fn delete_executions(
     let gone = diesel::sql_query(format!(
         "DELETE FROM task_executions WHERE id IN ({list}) AND NOT EXISTS \
          (SELECT 1 FROM execution_logs l WHERE l.execution_id = task_executions.id)"
+    ))
+    .execute(tx.conn())
+    .await?;
+    diesel::sql_query(format!(
+        "DELETE FROM execution_acts WHERE execution_id IN ({list}) AND NOT EXISTS \
+         (SELECT 1 FROM task_executions e WHERE e.id = execution_acts.execution_id)"
     ))
     .execute(tx.conn())
     .await?;

@@ -3,7 +3,7 @@
 use diesel::prelude::*;
 use diesel::upsert::excluded;
 use diesel_async::RunQueryDsl;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::Tx;
 use crate::clock::Timestamp;
@@ -42,6 +42,7 @@ pub(crate) async fn state_set(tx: &mut Tx, key: &str, value: &Value) -> OpResult
         .set((t::value.eq(excluded(t::value)), t::updated_at.eq(excluded(t::updated_at))))
         .execute(tx.conn())
         .await?;
+    tx.audit_change(|| (Value::Null, json!({ key: value })));
     tx.changed(Topic::State);
     Ok(())
 }

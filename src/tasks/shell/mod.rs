@@ -31,6 +31,8 @@ use crate::domain::task::{ShellTask, TaskError, TaskLimits};
 
 /// How much longer than planned a shim may take before it is taken for lost.
 const SHIM_MARGIN: Duration = Duration::from_secs(3);
+/// The longest that a paused task stands still; then it goes on by itself.
+pub const PAUSE_MAX: Duration = Duration::from_hours(24);
 /// How often the progress file is looked at.
 const PROGRESS_EVERY: Duration = Duration::from_millis(250);
 
@@ -234,6 +236,10 @@ pub(super) async fn supervise(
     let Supervised { control, mut lease, timeout, watchdog, budget } = plan;
     let mut patience = Instant::now() + timeout + watchdog;
     let (mut was_woken, mut killed) = (false, 0);
+    let mut paused = control.paused();
+    // A pause that came before the start is obeyed too.
+    paused.mark_changed();
+    let mut still_since: Option<Instant> = None;
     let report = loop {
         tokio::select! {
             report = shimmed.report(&mut line) => break report,
@@ -245,6 +251,22 @@ pub(super) async fn supervise(
                 shimmed.tell(command).await;
                 cut = Some(why);
                 patience = patience.min(Instant::now() + watchdog);
+            }
+            Ok(()) = paused.changed(), if cut.is_none() => {
+                let is_paused = *paused.borrow_and_update();
+                match (is_paused, still_since) {
+                    (true, None) => {
+                        shimmed.tell(Command::Pause { limit_ms: milliseconds(PAUSE_MAX) }).await;
+                        still_since = Some(Instant::now());
+                        patience += PAUSE_MAX;
+                    }
+                    (false, Some(since)) => {
+                        shimmed.tell(Command::Resume).await;
+                        still_since = None;
+                        patience -= PAUSE_MAX.saturating_sub(since.elapsed());
+                    }
+                    _ => {}
+                }
             }
             Ok(()) = lease.changed() => {
                 let until = *lease.borrow_and_update();

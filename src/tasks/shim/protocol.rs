@@ -70,6 +70,10 @@ pub(crate) enum Command {
     Interrupt,
     /// End the task: it wrote more than it may.
     Output,
+    /// Let every process of the task stand still, for so long at most; then it goes on by itself.
+    Pause { limit_ms: u64 },
+    /// Let them go on.
+    Resume,
     /// The lease now ends then, likewise.
     Lease { until_ms: u64 },
 }

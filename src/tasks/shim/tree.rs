@@ -44,6 +44,8 @@ pub(super) struct Stat {
     pub(super) parent: i32,
     pub(super) session: i32,
     pub(super) zombie: bool,
+    /// It stands still by a signal.
+    pub(super) stopped: bool,
     /// Processor time, that of its reaped children included.
     pub(super) cpu_ticks: u64,
 }
@@ -58,6 +60,7 @@ fn parse_stat(pid: Pid, line: &str) -> Option<Stat> {
         parent: fields.get(1)?.parse().ok()?,
         session: fields.get(3)?.parse().ok()?,
         zombie: state == "Z" || state == "X",
+        stopped: state == "T",
         cpu_ticks: fields.get(11..15)?.iter().filter_map(|ticks| ticks.parse::<u64>().ok()).sum(),
     })
 }
@@ -165,6 +168,37 @@ pub(super) fn send(stat: &Stat, signal: Signal) {
     }
 }
 
+/// Stops every running process that `find` finds, until a whole look finds none that runs, so that
+/// children born meanwhile stand still too. Those that it stopped are added to `frozen`; those that
+/// stood still by themselves are left alone, and are not among them.
+///
+/// A process with a stop signal pending forks no more, so that one look without a new process is
+/// the end of it; whoever wants the tree to stay still calls this again and again, as others may
+/// let processes go on.
+pub(super) fn freeze(mut find: impl FnMut() -> Vec<Stat>, frozen: &mut HashSet<Process>) {
+    let mut told = HashSet::new();
+    for _ in 0..FREEZE_ROUNDS {
+        let mut is_new = false;
+        for stat in find().into_iter().filter(|stat| !stat.zombie && !stat.stopped) {
+            if told.insert(stat.process) {
+                frozen.insert(stat.process);
+                send(&stat, Signal::STOP);
+                is_new = true;
+            }
+        }
+        if !is_new {
+            return;
+        }
+    }
+}
+
+/// Lets those of `frozen` go on that still live.
+pub(super) fn thaw(find: impl Fn() -> Vec<Stat>, frozen: &HashSet<Process>) {
+    for stat in find().iter().filter(|stat| frozen.contains(&stat.process)) {
+        send(stat, Signal::CONT);
+    }
+}
+
 /// Ends every living process that `find` finds, at once: freezes them first, until a whole look
 /// finds no new one, so that a storm of forks cannot outrun the killing. Returns those that were
 /// hit. `find` may reap what has ended, before it looks at what lives.
@@ -205,7 +239,7 @@ mod tests {
 
     fn stat(raw: i32, parent: i32) -> Stat {
         let process = Process { pid: pid(raw), start: 7 };
-        Stat { process, parent, session: 1, zombie: false, cpu_ticks: 0 }
+        Stat { process, parent, session: 1, zombie: false, stopped: false, cpu_ticks: 0 }
     }
 
     #[test]

@@ -28,6 +28,9 @@ const LOOK_FIRST: Duration = Duration::from_millis(10);
 const LOOK_LIMIT: Duration = Duration::from_millis(100);
 /// The longest wait without a look at the clock: a machine that slept is noticed within it.
 const CLOCK_SLICE: Duration = Duration::from_secs(1);
+/// How often a tree that stands still is looked at: a process that was missed, or that somebody
+/// let go on, is stopped again.
+const FREEZE_EVERY: Duration = Duration::from_millis(100);
 /// The longest line that the server may send.
 const LINE_LIMIT: usize = 16 * 1024 * 1024;
 
@@ -95,6 +98,16 @@ pub(super) struct Watch {
     /// The wait between TERM and KILL when the server is gone or the lease has run out.
     lost_grace: Duration,
     meter: Meter,
+    pause: Option<Pause>,
+    is_ending: bool,
+}
+
+/// A task that stands still.
+struct Pause {
+    since: Instant,
+    until: Instant,
+    /// The processes that were stopped for it.
+    frozen: HashSet<Process>,
 }
 
 impl Watch {
@@ -114,6 +127,8 @@ impl Watch {
                 .map_or(LOST_GRACE, Duration::from_millis)
                 .min(LOST_GRACE),
             meter: Meter::new(spec),
+            pause: None,
+            is_ending: false,
         }
     }
 
@@ -162,9 +177,8 @@ impl Watch {
             if lease_left.is_zero() {
                 return End::Lease;
             }
-            let timeout_left = self
-                .timeout
-                .map_or(Duration::MAX, |timeout| timeout.saturating_duration_since(Instant::now()));
+            self.hold_still();
+            let timeout_left = self.timeout_left();
             if timeout_left.is_zero() {
                 return End::Timeout;
             }
@@ -172,8 +186,41 @@ impl Watch {
                 return end;
             }
             let slice = if self.meter.is_needed() { meter::LOOK_EVERY } else { CLOCK_SLICE };
+            let slice = if self.pause.is_some() { slice.min(FREEZE_EVERY) } else { slice };
             self.sleep(lease_left.min(timeout_left).min(slice));
         }
+    }
+
+    /// What is left until the timeout, whose clock stands still with the task.
+    fn timeout_left(&self) -> Duration {
+        let now = self.pause.as_ref().map_or_else(Instant::now, |pause| pause.since);
+        self.timeout.map_or(Duration::MAX, |timeout| timeout.saturating_duration_since(now))
+    }
+
+    fn pause(&mut self, limit: Duration) {
+        let since = Instant::now();
+        if self.pause.is_some() || self.is_ending {
+            return;
+        }
+        let until = since.checked_add(limit).unwrap_or(since);
+        self.pause = Some(Pause { since, until, frozen: HashSet::new() });
+        self.hold_still();
+    }
+
+    /// Keeps a paused task from moving; lets it go on when its pause has lasted long enough.
+    fn hold_still(&mut self) {
+        let Some(pause) = self.pause.as_mut() else { return };
+        if Instant::now() >= pause.until {
+            return self.resume();
+        }
+        tree::freeze(living_descendants, &mut pause.frozen);
+    }
+
+    fn resume(&mut self) {
+        let Some(pause) = self.pause.take() else { return };
+        let paused = pause.since.elapsed();
+        self.timeout = self.timeout.and_then(|timeout| timeout.checked_add(paused));
+        tree::thaw(living_descendants, &pause.frozen);
     }
 
     /// How long the lease has been over.
@@ -193,6 +240,8 @@ impl Watch {
                 Ok(Command::Cancel) => return Some(End::Cancel),
                 Ok(Command::Interrupt) => return Some(End::Interrupt),
                 Ok(Command::Output) => return Some(End::Output),
+                Ok(Command::Pause { limit_ms }) => self.pause(Duration::from_millis(limit_ms)),
+                Ok(Command::Resume) => self.resume(),
                 Ok(Command::Lease { until_ms }) => {
                     self.lease = Some(Duration::from_millis(until_ms));
                 }
@@ -206,6 +255,9 @@ impl Watch {
     /// TERM (and CONT, for those that are stopped) to every descendant, then KILL until none is
     /// left. Returns how many had to be told.
     fn end_tree(&mut self, grace: Duration) -> u32 {
+        // What is being ended is not stopped any more, whatever is asked.
+        self.is_ending = true;
+        self.pause = None;
         let mut kill_at = Instant::now() + grace;
         let mut told: HashSet<Process> = HashSet::new();
         let mut pause = LOOK_FIRST;

@@ -5,6 +5,7 @@ mod breakers;
 mod executions;
 mod failures;
 mod forecast;
+mod interventions;
 mod keys;
 mod once;
 mod policies;

@@ -9,6 +9,7 @@ mod crashes;
 mod definitions;
 mod disk;
 mod history;
+mod interventions;
 mod logs;
 mod main_job;
 mod nodes;

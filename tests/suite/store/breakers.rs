@@ -354,6 +354,7 @@ pub(crate) async fn retention_forgets_breakers_that_are_quiet(bench: &Bench) {
         events: age,
         events_min: 0,
         dead_letters: age,
+        audit: age,
         batch: 1_000,
     };
     while bench.store.retention_sweep(retention.clone()).await.unwrap() {}

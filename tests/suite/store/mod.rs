@@ -3,6 +3,7 @@
 //! A law is an async function of a [`Bench`]; its name is listed once, below, and becomes a test a
 //! back end.
 
+mod acts;
 mod admission;
 mod breakers;
 mod errors;
@@ -159,6 +160,21 @@ laws! {
         letters_are_grouped_by_cause_and_chosen_by_filter,
         letters_are_resubmitted_together_and_apart_in_time,
         growing_letters_raise_one_alert_a_window,
+    }
+    acts {
+        an_act_and_its_audit_row_are_one_change,
+        the_audit_log_is_listed_by_who_what_and_when,
+        an_answer_given_again_is_audited_once,
+        a_waiting_execution_is_skipped_and_its_chain_ends,
+        a_running_command_is_marked_paused_until_it_is_resumed,
+        only_what_has_processes_is_paused,
+        a_failed_chain_marked_as_succeeded_needs_nobody,
+        a_chain_marked_as_failed_is_tried_no_more,
+        the_letter_of_a_chain_marked_as_failed_is_discarded,
+        only_a_chain_that_failed_or_waits_is_given_an_outcome,
+        an_error_is_given_to_somebody_and_listed_by_them,
+        the_facts_say_what_is_late_broken_and_paused,
+        the_facts_name_open_breakers_and_causes_that_came_back,
     }
     system {
         events_are_dense_under_concurrent_writers,

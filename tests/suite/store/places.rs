@@ -86,6 +86,7 @@ async fn a_stepped_clock_neither_ends_nor_prolongs_a_lease_on_a_file() {
         events: Duration::MAX,
         events_min: i64::MAX,
         dead_letters: Duration::MAX,
+        audit: Duration::MAX,
         batch: 10,
     };
     let expired =

@@ -173,6 +173,7 @@ fn keep_nothing() -> Retention {
         events: none,
         events_min: 0,
         dead_letters: none,
+        audit: none,
         batch: 10,
     }
 }

@@ -4,6 +4,7 @@ mod conductor;
 mod function;
 mod http;
 mod limits;
+mod pauses;
 mod peer;
 mod shell;
 mod support;

@@ -6,6 +6,7 @@
 //! The list of boundaries is the code's own ([`BOUNDARIES`]): a new one without a way that leads to
 //! it fails here.
 
+mod acts;
 mod failures;
 mod planning;
 mod policies;
@@ -112,7 +113,7 @@ impl Trial {
             "error_retry" => self.failed("errors/errors", &self.passing_the_second_time(), true),
             "error_decide" => self.failed("errors/errors", &failing(), false),
             "dead_letter_resubmit" | "dead_letter_discard" => self.failed("dlq", &failing(), false),
-            other => self.prepare_failures(other),
+            other => self.prepare_acts(other),
         }
     }
 
@@ -215,7 +216,7 @@ impl Trial {
             "schedule_delete" => {
                 server.call("DELETE", &format!("{SCHEDULES}/{id}"), &Value::Null);
             }
-            other => self.provoke_failures(other),
+            other => self.provoke_acts(other),
         }
     }
 
@@ -246,11 +247,12 @@ impl Trial {
             "schedule_create" => Some(!self.schedules_of(&self.key()).is_empty()),
             "schedule_update" => Some(server.get(&schedule)["description"] == "edited"),
             "schedule_delete" => Some(server.call("GET", &schedule, &Value::Null).0 == 404),
-            other => self.failure_shows(other),
+            other => self.act_shows(other),
         };
         if let Some(shows) = shows {
             assert_eq!(shows, is_committed, "{}", self.boundary);
         }
+        self.verify_audit(is_committed);
         match self.boundary {
             "execution_create" => self.create_once(),
             "error_retry" => self.retry_once(),
@@ -261,7 +263,7 @@ impl Trial {
                 assert_eq!(self.schedules_of(&self.key()).len(), 1);
             }
             "state_set" => drop(self.server.post("/api/scheduler/start", &Value::Null)),
-            other => self.settle_failures(other),
+            other => self.settle_acts(other),
         }
     }
 

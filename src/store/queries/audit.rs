@@ -1,0 +1,130 @@
+//! The audit log: a row an act, written as the last of the act's own changes.
+
+use diesel::prelude::*;
+use diesel_async::RunQueryDsl;
+use serde_json::{Value, json};
+
+use super::Tx;
+use crate::domain::act::{Act, AuditEntry, bounded};
+use crate::domain::event::NewEvent;
+use crate::store::models::AuditRow;
+use crate::store::op::OpResult;
+use crate::store::schema::audit_log as t;
+use crate::store::sql_types::{Instant, JsonDoc, without_nul};
+use crate::store::{AuditFilter, KeysetPage, KeysetRequest};
+
+/// What an operation tells of the act that it carries out.
+#[derive(Default)]
+pub(crate) struct ActNote {
+    /// The subject's id, when the request did not name it as the log does.
+    pub(crate) subject_id: Option<String>,
+    /// What it was and what it became.
+    pub(crate) change: Option<(Value, Value)>,
+    /// The answer was given before: nothing was done.
+    pub(crate) is_replay: bool,
+}
+
+/// Writes the row of the act that this operation belongs to, if it belongs to one and did it.
+pub(crate) async fn close(tx: &mut Tx) -> OpResult<()> {
+    let Some(bound) = tx.act.take() else { return Ok(()) };
+    let note = std::mem::take(&mut tx.note);
+    if note.is_replay {
+        return Ok(());
+    }
+    let event = tx.effects.events.as_slice().first();
+    let subject_id = note
+        .subject_id
+        .or_else(|| event_subject(&bound.act, event))
+        .or(bound.act.subject_id.clone());
+    let (before, after) = match note.change.or_else(|| bound.told_change()) {
+        Some((before, after)) => (Some(before), Some(after)),
+        None => (None, event.map(event_document)),
+    };
+    let act = Act { subject_id, ..bound.act.clone() };
+    insert(tx, &act, before, after).await
+}
+
+/// The id of what an event speaks of, when it is of the act's kind.
+fn event_subject(act: &Act, event: Option<&NewEvent>) -> Option<String> {
+    let event = event?;
+    let id = match act.subject_kind.as_str() {
+        "schedule" => event.schedule_id,
+        "execution" => event.execution_id,
+        // The request names it, or many.
+        _ if act.subject_id.is_some() || !act.action.ends_with(".create") => None,
+        _ => serde_json::from_str::<Value>(&event.payload).ok()?.get("id")?.as_i64(),
+    };
+    id.map(|id| id.to_string())
+}
+
+fn event_document(event: &NewEvent) -> Value {
+    let payload: Value = serde_json::from_str(&event.payload).unwrap_or_default();
+    json!({ "event": event.event_type, "payload": payload })
+}
+
+async fn insert(
+    tx: &mut Tx,
+    act: &Act,
+    before: Option<Value>,
+    after: Option<Value>,
+) -> OpResult<()> {
+    let now = Instant(tx.now().await?);
+    diesel::insert_into(t::table)
+        .values((
+            t::at.eq(now),
+            t::who.eq(without_nul(act.who.clone())),
+            t::key_id.eq(act.key_id),
+            t::role.eq(&act.role),
+            t::action.eq(&act.action),
+            t::subject_kind.eq(&act.subject_kind),
+            t::subject_id.eq(act.subject_id.as_deref()),
+            t::reason.eq(act.reason.as_deref()),
+            t::before.eq(before.map(|value| JsonDoc(bounded(value)))),
+            t::after.eq(after.map(|value| JsonDoc(bounded(value)))),
+            t::request_id.eq(act.request_id.as_deref()),
+        ))
+        .execute(tx.conn())
+        .await?;
+    Ok(())
+}
+
+/// Writes the row of an act that changed nothing in the store.
+pub(crate) async fn audit_append(tx: &mut Tx, act: &Act) -> OpResult<()> {
+    // The handle carries the same act: one row is enough.
+    tx.audit_replay();
+    insert(tx, act, None, None).await
+}
+
+pub(crate) async fn audit_list(
+    tx: &mut Tx,
+    filter: &AuditFilter,
+    page: &KeysetRequest,
+) -> OpResult<KeysetPage<AuditEntry>> {
+    let mut query = t::table.into_boxed();
+    if let Some(who) = &filter.who {
+        query = query.filter(t::who.eq(who.clone()));
+    }
+    if let Some(action) = &filter.action {
+        query = query.filter(t::action.eq(action.clone()));
+    }
+    if let Some(kind) = &filter.subject_kind {
+        query = query.filter(t::subject_kind.eq(kind.clone()));
+    }
+    if let Some(id) = &filter.subject_id {
+        query = query.filter(t::subject_id.eq(id.clone()));
+    }
+    if let Some(since) = filter.since {
+        query = query.filter(t::at.ge(Instant(since)));
+    }
+    if let Some(below) = page.below {
+        query = query.filter(t::id.lt(below));
+    }
+    let rows: Vec<AuditRow> = query
+        .order(t::id.desc())
+        .limit(page.limit + 1)
+        .select(AuditRow::as_select())
+        .load(tx.conn())
+        .await?;
+    let entries = rows.into_iter().map(AuditEntry::from).collect();
+    Ok(KeysetPage::of(*page, entries, |entry| entry.id))
+}

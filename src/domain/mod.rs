@@ -3,8 +3,8 @@
 pub mod act;
 pub mod admission;
 pub mod advice;
-pub mod backfill;
 pub mod attention;
+pub mod backfill;
 pub mod breaker;
 pub mod cadence;
 pub mod calendar;

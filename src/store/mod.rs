@@ -52,8 +52,8 @@ pub use admission_types::*;
 pub use error::{StoreError, StoreResult};
 pub use faulty::{BOUNDARIES, FaultPlan, FaultPoint};
 pub use page::*;
-pub use recovery_types::*;
 pub use policies::*;
+pub use recovery_types::*;
 pub use types::*;
 
 use crate::clock::{Clock, Timestamp};

@@ -5,8 +5,7 @@ use diesel::prelude::*;
 
 use crate::store::schema::{
     api_keys, audit_log, backfills, calendars, dead_letters, error_records, event_chunks,
-    execution_acts, execution_logs,
-    nodes, schedule_ledger, task_executions, task_schedules,
+    execution_acts, execution_logs, nodes, schedule_ledger, task_executions, task_schedules,
 };
 use crate::store::sql_types::{Instant, JsonDoc, Uid};
 

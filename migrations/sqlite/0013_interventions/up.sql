@@ -35,3 +35,6 @@ CREATE INDEX execution_acts_paused ON execution_acts (paused_at) WHERE paused_at
 
 ALTER TABLE error_records ADD COLUMN assignee TEXT;
 CREATE INDEX error_records_assignee ON error_records (assignee, id) WHERE assignee IS NOT NULL;
+
+-- Schedules that failures paused, for those who mend them.
+CREATE INDEX task_schedules_failures ON task_schedules (id) WHERE failure_streak > 0;

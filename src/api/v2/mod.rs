@@ -3,11 +3,11 @@
 
 pub(super) mod attention;
 pub(super) mod audit;
+pub(super) mod backfills;
 pub(super) mod breakers;
+pub(super) mod calendars;
 pub(super) mod dead_letters;
 pub(super) mod error_groups;
-pub(super) mod backfills;
-pub(super) mod calendars;
 pub(super) mod errors;
 pub(super) mod executions;
 pub(super) mod forecast;

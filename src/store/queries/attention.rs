@@ -6,7 +6,7 @@ use diesel::prelude::*;
 use diesel::sql_types::{BigInt, Nullable, Text};
 use diesel_async::RunQueryDsl;
 
-use super::{Tx, letters as letter_queries, schedules};
+use super::{Tx, letters as letter_queries, pauses, schedules};
 use crate::domain::attention::{
     BreakerFact, ErrorFact, Facts, GrowthFact, LetterFact, NodeFact, PausedFact, RegressedFact,
     ScheduleFact, SchedulerFact, WaitingFact,
@@ -40,6 +40,8 @@ const BREAKERS: &str = "SELECT b.\"key\" AS name, b.state, b.opened_at, b.forced
     (SELECT count(*) FROM task_executions e WHERE e.target = b.\"key\" AND e.target IS NOT NULL \
     AND e.status = 'pending') AS waiting \
     FROM breakers b WHERE b.state <> 'closed' ORDER BY b.id LIMIT $1";
+const FAILED: &str = "SELECT id, name, paused_at AS since FROM task_schedules \
+    WHERE failure_streak > 0 AND NOT enabled AND pause_reason LIKE $1 ORDER BY id LIMIT $2";
 const PAUSED: &str = "SELECT a.execution_id AS id, a.paused_at, a.paused_by, a.pause_reason \
     FROM execution_acts a JOIN task_executions e ON e.id = a.execution_id \
     WHERE a.paused_at IS NOT NULL AND e.status = 'running' ORDER BY a.paused_at LIMIT $1";
@@ -119,6 +121,12 @@ pub(crate) async fn attention_facts(tx: &mut Tx, limits: &AttentionLimits) -> Op
     let paused: Vec<PausedRow> =
         diesel::sql_query(PAUSED).bind::<BigInt, _>(ROWS_MAX).load(tx.conn()).await?;
     facts.paused = paused.into_iter().map(paused_fact).collect();
+    let failed: Vec<ScheduleRow> = diesel::sql_query(FAILED)
+        .bind::<Text, _>(format!("%{}", pauses::FAILED_FOR_GOOD))
+        .bind::<BigInt, _>(ROWS_MAX)
+        .load(tx.conn())
+        .await?;
+    facts.paused_by_failures = failed.into_iter().map(schedule_fact).collect();
     let breakers: Vec<BreakerRow> =
         diesel::sql_query(BREAKERS).bind::<BigInt, _>(ROWS_MAX).load(tx.conn()).await?;
     facts.breakers = breakers.into_iter().map(breaker_fact).collect();
@@ -139,6 +147,7 @@ pub(crate) async fn attention_facts(tx: &mut Tx, limits: &AttentionLimits) -> Op
         || facts.breakers.len() >= most
         || facts.regressed.len() >= most
         || facts.paused.len() >= most
+        || facts.paused_by_failures.len() >= most
         || facts.errors.len() >= most
         || facts.overdue.len() >= most
         || facts.waiting.len() >= most;

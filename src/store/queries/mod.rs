@@ -11,9 +11,9 @@
 
 pub(crate) mod acts;
 pub(crate) mod admission;
-pub(crate) mod backfills;
 pub(crate) mod attention;
 pub(crate) mod audit;
+pub(crate) mod backfills;
 pub(crate) mod breakers;
 pub(crate) mod budgets;
 pub(crate) mod calendars;

@@ -4,11 +4,12 @@ use std::collections::BTreeSet;
 
 use diesel::prelude::*;
 use diesel_async::RunQueryDsl;
+use serde_json::json;
 
 use super::super::locked;
 use super::{Tx, schedules};
 use crate::clock::Timestamp;
-use crate::domain::event::schedule_event;
+use crate::domain::event::{instant_text, schedule_event};
 use crate::domain::schedule::Schedule;
 use crate::store::models::ScheduleRow;
 use crate::store::op::OpResult;
@@ -16,6 +17,8 @@ use crate::store::schema::task_schedules as t;
 use crate::store::sql_types::Instant;
 use crate::store::{Finish, Pause, SkipAhead, Topic};
 
+/// How the reason of a pause ends that came of failures.
+pub(super) const FAILED_FOR_GOOD: &str = "failed for good";
 /// Resumed in one transaction at most; more follow with the next.
 const RESUMES_MAX: i64 = 500;
 
@@ -70,7 +73,7 @@ pub(crate) async fn schedule_pause(tx: &mut Tx, id: &i64, pause: &Pause) -> OpRe
     tx.audit_change(|| {
         let after = json!({
             "enabled": false,
-            "pausedUntil": pause.until.as_ref().map(instant_text),
+            "pausedUntil": pause.until.map(instant_text),
             "pauseReason": pause.reason,
         });
         (json!({ "enabled": was }), after)
@@ -133,9 +136,9 @@ pub(crate) async fn schedule_skip(tx: &mut Tx, skip: &SkipAhead) -> OpResult<Sch
     schedules::same_version(&schedule, skip.expected_version)?;
     let now = tx.now().await?;
     schedules::insert_ranges(tx, skip.id, std::slice::from_ref(&skip.range), now).await?;
-    let (was, next) = (skip.expected_next, skip.next_run_at);
+    let (was, next) = (Some(skip.expected_next), skip.next_run_at);
     tx.audit_change(|| {
-        let at = |at: Option<Timestamp>| json!({ "nextRunAt": at.as_ref().map(instant_text) });
+        let at = |at: Option<Timestamp>| json!({ "nextRunAt": at.map(instant_text) });
         (at(was), at(next))
     });
     schedule.next_run_at = skip.next_run_at;
@@ -210,8 +213,8 @@ pub(super) async fn count_end(
     }
     let now = tx.now().await?;
     let reason = match schedule.failure_streak {
-        1 => "1 run failed for good".to_owned(),
-        count => format!("{count} runs in a row failed for good"),
+        1 => format!("1 run {FAILED_FOR_GOOD}"),
+        count => format!("{count} runs in a row {FAILED_FOR_GOOD}"),
     };
     paused(&mut schedule, &Pause { until: None, reason: Some(reason) }, now);
     save(tx, &schedule, "schedule_paused").await

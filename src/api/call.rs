@@ -191,13 +191,21 @@ pub(crate) fn replayed(answer: StoredAnswer) -> Answer {
 
 /// Likewise for something else than a schedule: `path` gives the path of what was created.
 pub(crate) fn replayed_at(answer: StoredAnswer, path: impl Fn(i64) -> String) -> Answer {
+    replayed_with(answer, |body| body.get("id").and_then(Value::as_i64).map(path))
+}
+
+/// Likewise for what has its path from something else than its number.
+pub(crate) fn replayed_with(
+    answer: StoredAnswer,
+    location: impl FnOnce(&Value) -> Option<String>,
+) -> Answer {
     let status = StatusCode::from_u16(answer.status).map_err(ApiError::internal)?;
     let mut builder = HttpResponse::build(status);
     builder.insert_header(("Idempotency-Replayed", "true")).content_type("application/json");
     if status == StatusCode::CREATED {
         let body: Value = serde_json::from_str(&answer.body).map_err(ApiError::internal)?;
-        if let Some(id) = body.get("id").and_then(Value::as_i64) {
-            builder.insert_header((LOCATION, path(id)));
+        if let Some(location) = location(&body) {
+            builder.insert_header((LOCATION, location));
         }
         if let Some(version) = body.get("version").and_then(Value::as_i64) {
             builder.insert_header((ETAG, etag(version)));

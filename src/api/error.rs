@@ -128,6 +128,12 @@ impl ApiError {
         self.status
     }
 
+    /// What is wrong with the request's fields.
+    #[must_use]
+    pub fn faults(&self) -> &[Fault] {
+        &self.errors
+    }
+
     /// The stable code.
     #[must_use]
     pub const fn code(&self) -> &'static str {

@@ -210,6 +210,24 @@ routes! {
     V2    PUT    "/calendars/{id}"                         OPERATOR Write v2::calendars::update;
     V2    DELETE "/calendars/{id}"                         OPERATOR Write v2::calendars::delete;
 
+    V2    GET    "/alert-channels"                         OPERATOR Read  v2::alert_channels::list;
+    V2    POST   "/alert-channels"                         ADMIN    Make  v2::alert_channels::create;
+    V2    GET    "/alert-channels/{name}"                  OPERATOR Read  v2::alert_channels::show;
+    V2    PUT    "/alert-channels/{name}"                  ADMIN    Write v2::alert_channels::update;
+    V2    DELETE "/alert-channels/{name}"                  ADMIN    Write v2::alert_channels::delete;
+    V2    POST   "/alert-channels/{name}/test"             ADMIN    Write v2::alert_channels::test;
+    V2    GET    "/alert-rules"                            VIEWER   Read  v2::alert_rules::list;
+    V2    POST   "/alert-rules"                            ADMIN    Make  v2::alert_rules::create;
+    V2    POST   "/alert-rules/preview"                    OPERATOR Read  v2::alert_rules::preview;
+    V2    GET    "/alert-rules/{id}"                       VIEWER   Read  v2::alert_rules::show;
+    V2    PUT    "/alert-rules/{id}"                       ADMIN    Write v2::alert_rules::update;
+    V2    DELETE "/alert-rules/{id}"                       ADMIN    Write v2::alert_rules::delete;
+    V2    GET    "/alerts"                                 VIEWER   Read  v2::alerts::list;
+    V2    GET    "/alerts/{id}"                            VIEWER   Read  v2::alerts::show;
+    V2    POST   "/alerts/{id}/acknowledge"                OPERATOR Write v2::alerts::acknowledge;
+    V2    GET    "/alert-deliveries"                       VIEWER   Read  v2::alerts::deliveries;
+    V2    GET    "/alert-deliveries/{id}"                  VIEWER   Read  v2::alerts::show_delivery;
+
     Admin GET    "/actors"                                 ADMIN    Read  admin::actors::tree;
     Admin GET    "/actors/{path}"                          ADMIN    Read  admin::actors::show;
     Admin POST   "/actors/{path}/restart"                  ADMIN    Write admin::actors::restart;

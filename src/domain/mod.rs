@@ -5,6 +5,7 @@ pub mod admission;
 pub mod advice;
 pub mod attention;
 pub mod backfill;
+pub mod alert;
 pub mod breaker;
 pub mod cadence;
 pub mod calendar;

@@ -7,6 +7,7 @@ use metrics::{counter, gauge, histogram};
 use crate::clock::Timestamp;
 use crate::domain::execution::Execution;
 use crate::domain::schedule::LedgerRange;
+use crate::store::AlertsDone;
 use crate::telemetry::host::HostSample;
 use crate::telemetry::names;
 
@@ -41,6 +42,18 @@ pub fn leases_expired(count: usize) {
 /// Recovery started the next attempt after a failure of `kind`.
 pub fn retry_started(kind: &str) {
     counter!(names::RETRIES, "kind" => kind.to_owned()).increment(1);
+}
+
+/// Alerts were raised and cleared.
+pub fn alerts(done: AlertsDone) {
+    counter!(names::ALERTS, "turn" => "raised").increment(done.raised);
+    counter!(names::ALERTS, "turn" => "cleared").increment(done.cleared);
+}
+
+/// An attempt to deliver a message over a channel of `kind` ended.
+pub fn alert_delivery(kind: &'static str, delivered: bool) {
+    let result = if delivered { "delivered" } else { "failed" };
+    counter!(names::ALERT_DELIVERIES, "kind" => kind, "result" => result).increment(1);
 }
 
 /// Planned instants went to the ledger.

@@ -3,6 +3,7 @@
 //! Every actor reads the store, plans, and applies the plan; what it is told is a hint to look
 //! now instead of at its next interval. Actors do not know each other.
 
+pub mod alerts;
 pub mod batch;
 pub mod conductor;
 pub mod events;

@@ -7,6 +7,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::runtime::alerts::Alerts;
 use crate::runtime::conductor::Conductor;
 use crate::runtime::events::{EventHub, OnPass};
 use crate::runtime::executor::Executor;
@@ -40,6 +41,7 @@ pub struct Actors {
     pub(super) scheduler: ActorRef<Scheduler>,
     pub(super) nodes: ActorRef<Nodes>,
     pub(super) janitor: ActorRef<Janitor>,
+    pub(super) alerts: ActorRef<Alerts>,
     pub(super) conductor: ActorRef<Conductor>,
 }
 
@@ -54,6 +56,7 @@ impl Default for Actors {
             scheduler: ActorRef::new(MAILBOX),
             nodes: ActorRef::new(MAILBOX),
             janitor: ActorRef::new(MAILBOX),
+            alerts: ActorRef::new(MAILBOX),
             conductor: ActorRef::new(MAILBOX),
         }
     }
@@ -143,6 +146,7 @@ fn time(parts: &Parts, actors: &Actors) -> Vec<ChildSpec> {
 
 fn partners(parts: &Parts, actors: &Actors) -> Vec<ChildSpec> {
     let (nodes, janitor, conductor) = (parts.clone(), parts.clone(), parts.clone());
+    let alerts = parts.clone();
     let mut children = vec![
         ChildSpec::worker("nodes", &actors.nodes, move |vitals| {
             Nodes::new(nodes.launcher.clone(), nodes.store.clone(), vitals)
@@ -155,6 +159,12 @@ fn partners(parts: &Parts, actors: &Actors) -> Vec<ChildSpec> {
             Janitor::new(janitor.store.clone(), janitor.retention(), every, vitals)
         })
         .describe("deletes what is past its time")
+        .on("partners"),
+        ChildSpec::worker("alerts", &actors.alerts, move |vitals| {
+            Alerts::new(alerts.store.clone(), alerts.environment.notifier(), vitals)
+        })
+        .describe("raises alerts and delivers them")
+        .start_deadline(FIRST_PASS)
         .on("partners"),
     ];
     if parts.settings.has_conductor() {

@@ -22,7 +22,7 @@ pub enum FaultPoint {
 }
 
 /// The operations that write, each of which commits in one place a back end.
-pub const BOUNDARIES: [&str; 57] = [
+pub const BOUNDARIES: [&str; 69] = [
     "execution_create",
     "execution_create_batch",
     "execution_claim",
@@ -80,6 +80,18 @@ pub const BOUNDARIES: [&str; 57] = [
     "execution_override",
     "error_assign",
     "error_escalate",
+    "alert_channel_create",
+    "alert_channel_update",
+    "alert_channel_delete",
+    "alert_channel_test",
+    "alert_rule_create",
+    "alert_rule_update",
+    "alert_rule_delete",
+    "alert_advance",
+    "alert_tick",
+    "alert_acknowledge",
+    "alert_message_claim",
+    "alert_message_end",
 ];
 
 /// What a planned failure does.

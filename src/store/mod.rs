@@ -22,6 +22,8 @@
 
 mod acts;
 mod admission_types;
+mod alert_rows;
+mod alert_types;
 mod changes;
 mod contract;
 mod conversions;
@@ -49,6 +51,7 @@ pub use acts::{
     OutcomeSetting, OverrideOutcome,
 };
 pub use admission_types::*;
+pub use alert_types::*;
 pub use error::{StoreError, StoreResult};
 pub use faulty::{BOUNDARIES, FaultPlan, FaultPoint};
 pub use page::*;

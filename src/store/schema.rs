@@ -477,6 +477,136 @@ diesel::table! {
     }
 }
 
+diesel::table! {
+    use diesel::sql_types::{BigInt, Bool, Double, Integer, Nullable, SmallInt, Text};
+    use crate::store::sql_types::sql::{Instant, JsonDoc, Uid};
+
+    alert_channels (id) {
+        id -> BigInt,
+        name -> Text,
+        settings -> JsonDoc,
+        version -> BigInt,
+        created_at -> Instant,
+        updated_at -> Instant,
+    }
+}
+
+diesel::table! {
+    use diesel::sql_types::{BigInt, Bool, Double, Integer, Nullable, SmallInt, Text};
+    use crate::store::sql_types::sql::{Instant, JsonDoc, Uid};
+
+    alert_rules (id) {
+        id -> BigInt,
+        name -> Text,
+        enabled -> Bool,
+        spec -> JsonDoc,
+        from_seq -> BigInt,
+        version -> BigInt,
+        created_at -> Instant,
+        updated_at -> Instant,
+    }
+}
+
+diesel::table! {
+    use diesel::sql_types::{BigInt, Bool, Double, Integer, Nullable, SmallInt, Text};
+    use crate::store::sql_types::sql::{Instant, JsonDoc, Uid};
+
+    alert_cursor (id) {
+        id -> Integer,
+        seq -> BigInt,
+        stamp -> BigInt,
+    }
+}
+
+diesel::table! {
+    use diesel::sql_types::{BigInt, Bool, Double, Integer, Nullable, SmallInt, Text};
+    use crate::store::sql_types::sql::{Instant, JsonDoc, Uid};
+
+    alerts (id) {
+        id -> BigInt,
+        rule_id -> BigInt,
+        rule_name -> Text,
+        group_key -> Text,
+        state -> Text,
+        severity -> Text,
+        title -> Text,
+        schedule_id -> Nullable<BigInt>,
+        schedule_name -> Nullable<Text>,
+        count -> BigInt,
+        first_at -> Instant,
+        last_at -> Instant,
+        raised_at -> Nullable<Instant>,
+        due_at -> Nullable<Instant>,
+        next_at -> Nullable<Instant>,
+        delivered_at -> Nullable<Instant>,
+        deliveries -> Integer,
+        held -> Bool,
+        news -> Bool,
+        follows -> Bool,
+        samples -> JsonDoc,
+        recent -> JsonDoc,
+        acknowledged_at -> Nullable<Instant>,
+        acknowledged_by -> Nullable<Text>,
+        acknowledge_reason -> Nullable<Text>,
+        cleared_at -> Nullable<Instant>,
+        created_at -> Instant,
+    }
+}
+
+diesel::table! {
+    use diesel::sql_types::{BigInt, Bool, Double, Integer, Nullable, SmallInt, Text};
+    use crate::store::sql_types::sql::{Instant, JsonDoc, Uid};
+
+    alert_subjects (subject, alert_id) {
+        subject -> Text,
+        alert_id -> BigInt,
+        ripe_at -> Nullable<Instant>,
+        severity -> Text,
+        sample -> JsonDoc,
+    }
+}
+
+diesel::table! {
+    use diesel::sql_types::{BigInt, Bool, Double, Integer, Nullable, SmallInt, Text};
+    use crate::store::sql_types::sql::{Instant, JsonDoc, Uid};
+
+    alert_messages (id) {
+        id -> BigInt,
+        webhook_id -> Text,
+        kind -> Text,
+        channel_id -> BigInt,
+        channel_name -> Text,
+        rule_name -> Nullable<Text>,
+        body -> JsonDoc,
+        state -> Text,
+        attempts -> Integer,
+        next_at -> Nullable<Instant>,
+        created_at -> Instant,
+        ended_at -> Nullable<Instant>,
+    }
+}
+
+diesel::table! {
+    use diesel::sql_types::{BigInt, Bool, Double, Integer, Nullable, SmallInt, Text};
+    use crate::store::sql_types::sql::{Instant, JsonDoc, Uid};
+
+    alert_deliveries (id) {
+        id -> BigInt,
+        message_id -> BigInt,
+        webhook_id -> Text,
+        kind -> Text,
+        channel_name -> Text,
+        rule_name -> Nullable<Text>,
+        attempt -> Integer,
+        outcome -> Text,
+        status -> Nullable<Integer>,
+        error -> Nullable<Text>,
+        started_at -> Instant,
+        duration_ms -> Nullable<BigInt>,
+        next_attempt_at -> Nullable<Instant>,
+    }
+}
+
 diesel::allow_tables_to_appear_in_same_query!(
     task_executions,
     execution_acts,

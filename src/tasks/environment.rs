@@ -311,6 +311,12 @@ impl TaskEnvironment {
         &self.pool
     }
 
+    /// What delivers messages about alerts.
+    #[must_use]
+    pub fn notifier(&self) -> super::notify::Notifier {
+        super::notify::Notifier::new(self.outbound.clone(), self.clock.clone())
+    }
+
     pub(super) const fn outbound(&self) -> &Outbound {
         &self.outbound
     }

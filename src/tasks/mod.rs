@@ -14,6 +14,7 @@ pub mod egress;
 mod environment;
 pub mod function;
 mod http;
+pub mod notify;
 mod outcome;
 mod output;
 mod shell;

@@ -103,6 +103,10 @@ metrics! {
         "Messages not sent to a live session.";
     WEBHOOK_DELIVERIES = Counter "webhook_deliveries_total" ["result"]
         "Webhook deliveries, by result.";
+    ALERTS = Counter "alerts_total" ["turn"]
+        "Alerts that were raised or cleared.";
+    ALERT_DELIVERIES = Counter "alert_deliveries_total" ["kind", "result"]
+        "Attempts to deliver a message about alerts, by kind of channel and result.";
     DB_POOL_IN_USE = Gauge "db_pool_in_use" []
         "Database connections in use.";
     DB_WAIT = Histogram "db_pool_wait_seconds" []

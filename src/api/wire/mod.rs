@@ -3,6 +3,8 @@
 //! Reading parses to values and collects every fault, each under its dotted path; writing makes
 //! the views of the v1 contract. Neither knows the store's or the server's state.
 
+pub(crate) mod alert_channel;
+pub(crate) mod alert_rule;
 pub(crate) mod body;
 pub(crate) mod breakers;
 pub(crate) mod cadence;

@@ -80,6 +80,15 @@ pub struct OneTimeCadence {
     pub run_at: Timestamp,
 }
 
+/// The first instant at which a wall clock in `zone` shows `wall` or a later time.
+pub(in crate::domain) fn first_reach(
+    zone: chrono_tz::Tz,
+    wall: chrono::NaiveDateTime,
+) -> Option<Timestamp> {
+    let seconds = zone::Zone(zone).first_reach(wall.and_utc().timestamp());
+    Timestamp::from_timestamp(seconds, 0)
+}
+
 impl Cadence {
     /// Parses `scheduleType` and `scheduleConfig`.
     ///

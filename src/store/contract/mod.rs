@@ -4,6 +4,7 @@ mod acts;
 mod admission;
 mod breakers;
 mod calendars;
+mod alerts;
 mod executions;
 mod groups;
 mod recovery;

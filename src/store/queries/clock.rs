@@ -22,10 +22,25 @@ const RETRIES: &str = "UPDATE error_records SET next_retry_at = CASE \
     WHEN next_retry_at > updated_at THEN $1 + (next_retry_at - updated_at) ELSE $1 END, updated_at = $1 \
     WHERE next_retry_at > $1 AND updated_at > $1";
 
+/// Not what quiet hours hold: that waits for what the wall shows.
+const ALERTS: &str = "UPDATE alerts SET \
+    next_at = CASE WHEN next_at = due_at THEN $1 + (due_at - last_at) ELSE next_at END, \
+    due_at = CASE WHEN due_at > last_at THEN $1 + (due_at - last_at) ELSE due_at END, last_at = $1 \
+    WHERE next_at IS NOT NULL AND next_at > $1 AND last_at > $1 AND NOT held";
+
+const MESSAGES: &str = "UPDATE alert_messages SET next_at = $1, created_at = $1 \
+    WHERE next_at IS NOT NULL AND next_at > $1 AND created_at > $1";
+
 pub(crate) async fn clock_set_back(tx: &mut Tx) -> OpResult<u64> {
     let now = Instant(tx.now().await?);
     let mut changed = 0;
-    for (statement, topic) in [(WAITING, Topic::Pending), (RETRIES, Topic::Retries)] {
+    let statements = [
+        (WAITING, Topic::Pending),
+        (RETRIES, Topic::Retries),
+        (ALERTS, Topic::State),
+        (MESSAGES, Topic::State),
+    ];
+    for (statement, topic) in statements {
         let rows =
             diesel::sql_query(statement).bind::<sql::Instant, _>(now).execute(tx.conn()).await?;
         if rows > 0 {

@@ -7,13 +7,19 @@
 //! events as the last statement before the commit and bumps the topics after it.
 //!
 //! Lock order, which keeps deadlocks away: schedules, executions, errors, letters, groups of
-//! errors, breakers, the counter; within one table by id, or by key where it has one.
+//! errors, breakers, the cursor of alerts, the counter; within one table by id, or by key where it
+//! has one.
 
 pub(crate) mod acts;
 pub(crate) mod admission;
 pub(crate) mod attention;
 pub(crate) mod audit;
 pub(crate) mod backfills;
+pub(crate) mod alert_channels;
+pub(crate) mod alert_messages;
+pub(crate) mod alert_rules;
+pub(crate) mod alert_watch;
+pub(crate) mod alerts;
 pub(crate) mod breakers;
 pub(crate) mod budgets;
 pub(crate) mod calendars;

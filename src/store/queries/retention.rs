@@ -44,6 +44,16 @@ const SWEEPS: [(&str, &str, &str); 11] = [
     ("audit_log", "id", "at < $1"),
 ];
 
+/// Alerts that are over and their messages, kept as long as failed executions.
+const ALERT_SWEEPS: [(&str, &str, &str); 3] = [
+    ("alerts", "id", "cleared_at < $1 AND next_at IS NULL"),
+    ("alert_messages", "id", "ended_at < $1"),
+    ("alert_deliveries", "id", "started_at < $1"),
+];
+
+/// What alerts follow and is gone is over: they clear when they would be told again.
+const FOLLOWED: [(&str, &str); 2] = [("letter:", "dead_letters"), ("error:", "error_records")];
+
 const EXECUTIONS_ENDED: &str = "completed_at < $1 AND status IN ";
 const CHAIN_RESTS: &str = " AND NOT EXISTS (SELECT 1 FROM error_records r \
     WHERE r.chain_id = task_executions.chain_id \
@@ -103,6 +113,10 @@ pub(crate) async fn retention_sweep(tx: &mut Tx, retention: &Retention) -> OpRes
     for (sweep, oldest) in SWEEPS.into_iter().zip(ages) {
         more |= delete(tx, sweep, oldest, batch).await?;
     }
+    for sweep in ALERT_SWEEPS {
+        more |= delete(tx, sweep, before(now, retention.failed), batch).await?;
+    }
+    forget_followed(tx).await?;
     let stopped = (
         "nodes",
         "boot_id",
@@ -114,6 +128,21 @@ pub(crate) async fn retention_sweep(tx: &mut Tx, retention: &Retention) -> OpRes
     more |= delete(tx, stopped, gone, batch).await?;
     more |= delete_events(tx, retention, before(now, retention.events), batch).await?;
     Ok(more)
+}
+
+async fn forget_followed(tx: &mut Tx) -> OpResult<()> {
+    for (word, table) in FOLLOWED {
+        let number = word.len() + 1;
+        // The cast is of such subjects alone, in whatever order the conditions are judged.
+        diesel::sql_query(format!(
+            "DELETE FROM alert_subjects WHERE subject LIKE '{word}%' AND NOT EXISTS \
+             (SELECT 1 FROM {table} f WHERE f.id = CASE WHEN subject LIKE '{word}%' \
+             THEN CAST(substr(subject, {number}) AS BIGINT) END)"
+        ))
+        .execute(tx.conn())
+        .await?;
+    }
+    Ok(())
 }
 
 /// Executions go with their lines, `batch` of each at most: those whose lines are not all gone yet

@@ -126,7 +126,8 @@ impl Outbound {
         Err(TaskError::new("http_redirect", message))
     }
 
-    async fn send_once(&self, request: &Request) -> Result<Answer, TaskError> {
+    /// Sends `request` and follows no redirect. Has no deadline of its own.
+    pub(in crate::tasks) async fn send_once(&self, request: &Request) -> Result<Answer, TaskError> {
         let addresses = self.judged_addresses(request).await?;
         let client = self.client(request.url.scheme() == "https").await?;
         let mut failure = None;
@@ -143,6 +144,19 @@ impl Outbound {
             }
         }
         Err(failure.unwrap_or_else(|| connection(&request.url, &"the name has no address")))
+    }
+
+    /// The addresses of a host that may be reached, for what is not HTTP.
+    pub(in crate::tasks) async fn judged(
+        &self,
+        host: &str,
+        port: u16,
+    ) -> Result<Vec<SocketAddr>, TaskError> {
+        let bare = if host.contains(':') { format!("[{host}]") } else { host.to_owned() };
+        let url = Url::parse(&format!("http://{bare}:{port}/"))
+            .map_err(|_| TaskError::new("invalid_config", "the host's name is not sound"))?;
+        let request = Request { method: "CONNECT", url, headers: Vec::new(), body: Bytes::new() };
+        self.judged_addresses(&request).await
     }
 
     /// Resolves the URL's host, once, and keeps the addresses that may be reached.

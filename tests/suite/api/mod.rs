@@ -2,6 +2,7 @@
 
 mod access;
 mod breakers;
+mod alerts;
 mod executions;
 mod failures;
 mod forecast;

@@ -2,6 +2,7 @@
 
 mod actors;
 mod admission;
+mod alerts;
 mod boundaries;
 mod breakers;
 mod clocks;

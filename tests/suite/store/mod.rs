@@ -6,6 +6,7 @@
 mod acts;
 mod admission;
 mod breakers;
+mod alerts;
 mod errors;
 mod executions;
 pub(crate) mod fixtures;
@@ -49,6 +50,23 @@ macro_rules! laws {
 }
 
 laws! {
+    alerts {
+        without_a_rule_no_event_is_looked_at,
+        a_rule_looks_at_what_comes_after_it,
+        of_racing_advances_one_makes_the_alerts,
+        a_rule_that_changed_refuses_what_was_matched_before,
+        a_count_that_is_not_reached_is_forgotten,
+        an_alert_becomes_one_message_and_clears_with_its_errors,
+        an_acknowledged_alert_is_not_told_again,
+        disabling_a_rule_ends_its_alerts,
+        a_channel_that_a_rule_tells_stays,
+        a_message_is_claimed_once_until_its_lease_is_over,
+        a_busy_channel_leaves_room_for_others,
+        a_clock_that_was_set_back_delays_no_alert,
+        many_dead_letters_in_a_while_raise_one_alert,
+        an_alert_about_what_was_deleted_clears_by_itself,
+        what_is_over_is_deleted_in_its_time,
+    }
     schedules {
         a_schedule_reads_back_as_it_was_written,
         a_name_is_unique_until_its_schedule_is_deleted,

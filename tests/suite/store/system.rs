@@ -164,7 +164,7 @@ pub(crate) async fn sessions_follow_their_node_to_a_new_boot(bench: &Bench) {
     assert_eq!(sweep(&new, Vec::new()).await, 1, "the one that was alive was open");
 }
 
-fn keep_nothing() -> Retention {
+pub(super) fn keep_nothing() -> Retention {
     let none = Duration::ZERO;
     Retention {
         completed: none,

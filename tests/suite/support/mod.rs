@@ -4,3 +4,4 @@ pub(crate) mod checker;
 pub(crate) mod deaths;
 pub(crate) mod postgres;
 pub(crate) mod proxy;
+pub(crate) mod receivers;

@@ -5,7 +5,7 @@
 //! changes only when somebody changed what it says. Import compares with what the server has and
 //! writes only what differs; with `--prune` it also deletes what no file says.
 //!
-//! Not here: secrets. Keys and webhook secrets are shown once and never exported; variables of a
+//! Not here: secrets. Keys, webhook secrets and alert channels are never exported; variables of a
 //! task are exported as they are, as everybody who may read the schedule can read them.
 
 use std::collections::BTreeMap;
@@ -47,21 +47,30 @@ struct Kind {
 }
 
 /// What is exported, in the order in which it is imported: a schedule may name the others.
-const KINDS: &[Kind] = &[Kind {
-    name: "schedules",
-    route: "/api/v1/scheduler/schedules",
-    by_offset: true,
-    read_only: &[
-        "id",
-        "nextRunAt",
-        "lastRunAt",
-        "createdAt",
-        "updatedAt",
-        "version",
-        "stats",
-        "pausedAt",
-    ],
-}];
+const KINDS: &[Kind] = &[
+    Kind {
+        name: "schedules",
+        route: "/api/v1/scheduler/schedules",
+        by_offset: true,
+        read_only: &[
+            "id",
+            "nextRunAt",
+            "lastRunAt",
+            "createdAt",
+            "updatedAt",
+            "version",
+            "stats",
+            "pausedAt",
+        ],
+    },
+    // Rules that name schedules by number belong to the server they were written on.
+    Kind {
+        name: "alert-rules",
+        route: "/api/v2/alert-rules",
+        by_offset: false,
+        read_only: &["id", "createdAt", "updatedAt", "version"],
+    },
+];
 
 #[derive(Debug, Args)]
 pub(super) struct Export {

@@ -11,6 +11,7 @@ use super::server::{Backend, Server};
 
 on_both_stores! {
     an_export_imported_elsewhere_makes_the_same_schedules,
+    alert_rules_are_carried_and_their_channels_are_not,
     a_crontab_becomes_schedules_with_a_report,
 }
 
@@ -95,6 +96,28 @@ fn an_export_imported_elsewhere_makes_the_same_schedules(backend: Backend) {
     assert_eq!(status, 1, "{text}");
     assert!(text.contains("refused") && text.contains("scheduleConfig.cron"), "{text}");
     first.kill();
+}
+
+fn alert_rules_are_carried_and_their_channels_are_not(backend: Backend) {
+    let (first, second) = (Server::new(backend).started(), Server::new(backend).started());
+    let chat = json!({"name": "chat", "kind": "slack", "url": "https://hooks.example.org/hidden"});
+    first.post("/api/v2/alert-channels", &chat);
+    let rule = json!({"name": "night", "on": ["error_recorded"], "channels": ["chat"],
+                      "count": {"atLeast": 3, "withinMs": 60_000}});
+    first.post("/api/v2/alert-rules", &rule);
+    let home = tempfile::tempdir().unwrap();
+    let files = home.path().to_str().unwrap();
+    assert_eq!(carillon(&first, &["export", "--to", files]).0, 0);
+    assert_eq!(texts(&home.path().join("alert-rules"))[0].0, "night.json");
+    assert!(!carillon(&first, &["export"]).1.contains("hidden"));
+    let (status, text) = carillon(&second, &["import", files]);
+    assert_eq!(status, 1, "{text}");
+    assert!(text.contains("there is no channel `chat`"), "{text}");
+    second.post("/api/v2/alert-channels", &chat);
+    assert_eq!(carillon(&second, &["import", files]).0, 0);
+    assert_eq!(carillon(&second, &["import", files]).1, "1 unchanged\n");
+    let found = second.get("/api/v2/alert-rules");
+    assert_eq!(found["items"][0]["count"], rule["count"]);
 }
 
 fn a_crontab_becomes_schedules_with_a_report(backend: Backend) {

@@ -9,6 +9,7 @@
 mod acts;
 mod failures;
 mod planning;
+mod alerts;
 mod policies;
 
 use std::collections::BTreeSet;
@@ -113,6 +114,7 @@ impl Trial {
             "error_retry" => self.failed("errors/errors", &self.passing_the_second_time(), true),
             "error_decide" => self.failed("errors/errors", &failing(), false),
             "dead_letter_resubmit" | "dead_letter_discard" => self.failed("dlq", &failing(), false),
+            name if name.starts_with("alert_") => self.prepare_alerts(),
             other => self.prepare_acts(other),
         }
     }
@@ -216,6 +218,7 @@ impl Trial {
             "schedule_delete" => {
                 server.call("DELETE", &format!("{SCHEDULES}/{id}"), &Value::Null);
             }
+            name if name.starts_with("alert_") => self.provoke_alerts(),
             other => self.provoke_acts(other),
         }
     }
@@ -247,6 +250,7 @@ impl Trial {
             "schedule_create" => Some(!self.schedules_of(&self.key()).is_empty()),
             "schedule_update" => Some(server.get(&schedule)["description"] == "edited"),
             "schedule_delete" => Some(server.call("GET", &schedule, &Value::Null).0 == 404),
+            name if name.starts_with("alert_") => self.alerts_show(),
             other => self.act_shows(other),
         };
         if let Some(shows) = shows {
@@ -263,6 +267,7 @@ impl Trial {
                 assert_eq!(self.schedules_of(&self.key()).len(), 1);
             }
             "state_set" => drop(self.server.post("/api/scheduler/start", &Value::Null)),
+            name if name.starts_with("alert_") => self.verify_alerts(),
             other => self.settle_acts(other),
         }
     }

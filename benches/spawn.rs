@@ -46,6 +46,7 @@ fn context() -> TaskContext {
         scheduled_at: Clock::system().now(),
         fencing_token: 1,
         traceparent: None,
+        event: None,
         timeout: Duration::from_secs(60),
     }
 }

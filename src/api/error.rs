@@ -109,6 +109,14 @@ impl ApiError {
             .with_header(RETRY_AFTER, retry_after_seconds.to_string())
     }
 
+    /// 429: too many requests.
+    #[must_use]
+    pub fn too_many_requests(retry_after_seconds: u64) -> Self {
+        let detail = "too many requests; try again later";
+        Self::new(StatusCode::TOO_MANY_REQUESTS, "too_many_requests", detail)
+            .with_header(RETRY_AFTER, retry_after_seconds.to_string())
+    }
+
     /// 503 that passes within a moment.
     pub fn unavailable(code: &'static str, detail: impl Into<String>) -> Self {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, code, detail)

@@ -12,6 +12,7 @@ mod admin;
 pub mod auth;
 mod call;
 pub mod error;
+mod hook_limits;
 mod once;
 pub mod routes;
 mod serve;

@@ -227,6 +227,20 @@ routes! {
     V2    POST   "/alerts/{id}/acknowledge"                OPERATOR Write v2::alerts::acknowledge;
     V2    GET    "/alert-deliveries"                       VIEWER   Read  v2::alerts::deliveries;
     V2    GET    "/alert-deliveries/{id}"                  VIEWER   Read  v2::alerts::show_delivery;
+    V2    POST   "/events"                                 OPERATOR Work  v2::events::create;
+    V2    GET    "/events"                                 VIEWER   Read  v2::events::list;
+    V2    GET    "/events/{id}"                            VIEWER   Read  v2::events::show;
+    V2    GET    "/schedules/{id}/deliveries"              VIEWER   Read  v2::events::deliveries;
+    V2    POST   "/schedules/{id}/replay"                  OPERATOR Write v2::events::replay;
+    V2    GET    "/webhooks"                               VIEWER   Read  v2::webhooks::list;
+    V2    POST   "/webhooks"                               ADMIN    Write v2::webhooks::create;
+    V2    GET    "/webhooks/{id}"                          VIEWER   Read  v2::webhooks::show;
+    V2    DELETE "/webhooks/{id}"                          ADMIN    Write v2::webhooks::delete;
+    V2    POST   "/webhooks/{id}/rotate"                   ADMIN    Write v2::webhooks::rotate;
+    V2    POST   "/webhooks/{id}/enable"                   ADMIN    Write v2::webhooks::enable;
+    V2    POST   "/webhooks/{id}/disable"                  ADMIN    Write v2::webhooks::disable;
+    V2    GET    "/webhooks/{id}/deliveries"               VIEWER   Read  v2::webhooks::deliveries;
+    V2    POST   "/hooks/{id}"                             PUBLIC   Write v2::hooks::receive;
 
     Admin GET    "/actors"                                 ADMIN    Read  admin::actors::tree;
     Admin GET    "/actors/{path}"                          ADMIN    Read  admin::actors::show;

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::api::auth::Authority;
+use crate::api::hook_limits::HookLimits;
 use crate::api::once::UnderWay;
 use crate::clock::Clock;
 use crate::config::Settings;
@@ -26,6 +27,7 @@ struct Inner {
     settings: Arc<Settings>,
     authority: Authority,
     under_way: UnderWay,
+    hook_limits: HookLimits,
 }
 
 impl ApiState {
@@ -39,7 +41,8 @@ impl ApiState {
     ) -> Self {
         let authority = Authority::new(store.clone(), clock.clone(), &settings);
         let under_way = UnderWay::default();
-        let inner = Inner { handles, clock, settings, authority, under_way };
+        let hook_limits = HookLimits::default();
+        let inner = Inner { handles, clock, settings, authority, under_way, hook_limits };
         Self { inner: Arc::new(inner), store }
     }
 
@@ -89,5 +92,11 @@ impl ApiState {
     #[must_use]
     pub(crate) fn under_way(&self) -> &UnderWay {
         &self.inner.under_way
+    }
+
+    /// How often webhooks came in.
+    #[must_use]
+    pub(crate) fn hook_limits(&self) -> &HookLimits {
+        &self.inner.hook_limits
     }
 }

@@ -30,6 +30,8 @@ pub mod schedule;
 pub mod sla;
 pub mod spread;
 pub mod task;
+pub mod trigger;
+pub mod webhook;
 
 /// An instant on the wall clock, UTC.
 pub type Timestamp = chrono::DateTime<chrono::Utc>;

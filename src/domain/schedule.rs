@@ -21,6 +21,8 @@ text_enum! {
         Interval = "interval",
         /// One instant.
         OneTime = "one_time",
+        /// No instants: events fire it.
+        Event = "event",
     }
 }
 

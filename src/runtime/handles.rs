@@ -25,6 +25,8 @@ pub enum Wake {
     Executor,
     /// Retries were planned or withdrawn.
     Recovery,
+    /// Events wait to be given out.
+    Triggers,
 }
 
 /// Where the whole server stands.

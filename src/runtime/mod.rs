@@ -19,4 +19,5 @@ pub mod services;
 pub mod sessions;
 pub mod system;
 pub mod tree;
+pub mod triggers;
 pub mod wake;

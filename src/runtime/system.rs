@@ -274,6 +274,7 @@ impl Handles for System {
             Who::Scheduler => self.actors.scheduler.try_send(Wake),
             Who::Executor => self.actors.executor.try_send(Wake),
             Who::Recovery => self.actors.recovery.try_send(Wake),
+            Who::Triggers => self.actors.triggers.try_send(Wake),
         };
         if let Err(error) = sent {
             // Harmless: the store is looked at within an interval anyway.
@@ -349,6 +350,7 @@ impl Handles for System {
             ("sessions".to_owned(), self.actor_health("ground.sessions")),
             ("events".to_owned(), self.actor_health("ground.events")),
             ("resources".to_owned(), self.resource_health()),
+            ("triggers".to_owned(), self.actor_health("time.triggers")),
         ];
         if self.parts.settings.has_conductor() {
             let state = self.parts.conductor_health.state();

@@ -18,6 +18,7 @@ use crate::runtime::recovery::Recovery;
 use crate::runtime::scheduler::Scheduler;
 use crate::runtime::sessions::SessionRegistry;
 use crate::runtime::system::Parts;
+use crate::runtime::triggers::Triggers;
 use crate::supervision::{ActorRef, ChildSpec, RestartLimit, Strategy, SupervisorSpec, Vitals};
 
 /// Messages that may wait for an actor.
@@ -39,6 +40,7 @@ pub struct Actors {
     pub(super) executor: ActorRef<Executor>,
     pub(super) recovery: ActorRef<Recovery>,
     pub(super) scheduler: ActorRef<Scheduler>,
+    pub(super) triggers: ActorRef<Triggers>,
     pub(super) nodes: ActorRef<Nodes>,
     pub(super) janitor: ActorRef<Janitor>,
     pub(super) alerts: ActorRef<Alerts>,
@@ -54,6 +56,7 @@ impl Default for Actors {
             executor: ActorRef::new(MAILBOX),
             recovery: ActorRef::new(MAILBOX),
             scheduler: ActorRef::new(MAILBOX),
+            triggers: ActorRef::new(MAILBOX),
             nodes: ActorRef::new(MAILBOX),
             janitor: ActorRef::new(MAILBOX),
             alerts: ActorRef::new(MAILBOX),
@@ -133,7 +136,7 @@ fn work(parts: &Parts, actors: &Actors) -> Vec<ChildSpec> {
 }
 
 fn time(parts: &Parts, actors: &Actors) -> Vec<ChildSpec> {
-    let scheduler = parts.clone();
+    let (scheduler, triggers) = (parts.clone(), parts.clone());
     vec![
         ChildSpec::worker("scheduler", &actors.scheduler, move |vitals| {
             Scheduler::new(scheduler.scheduler_parts(), vitals)
@@ -141,6 +144,13 @@ fn time(parts: &Parts, actors: &Actors) -> Vec<ChildSpec> {
         .describe("fires every planned instant once, on time")
         .start_deadline(FIRST_PASS)
         .on("ground"),
+        ChildSpec::worker("triggers", &actors.triggers, move |vitals| {
+            let tick = triggers.settings.scheduler.tick_ms.duration();
+            Triggers::new(triggers.store.clone(), triggers.launcher.clone(), tick, vitals)
+        })
+        .describe("fires schedules by events")
+        .start_deadline(FIRST_PASS)
+        .on("work"),
     ]
 }
 

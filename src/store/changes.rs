@@ -7,7 +7,7 @@ use crate::store::op::TopicSet;
 
 /// One counter a topic.
 pub(crate) struct Changes {
-    counters: [watch::Sender<u64>; 7],
+    counters: [watch::Sender<u64>; 8],
 }
 
 impl Changes {
@@ -16,7 +16,7 @@ impl Changes {
     }
 
     pub(crate) fn subscribe(&self, topic: Topic) -> watch::Receiver<u64> {
-        let [schedules, pending, cancels, retries, events, state, gated] = &self.counters;
+        let [schedules, pending, cancels, retries, events, state, gated, inbox] = &self.counters;
         match topic {
             Topic::Schedules => schedules,
             Topic::Pending => pending,
@@ -25,6 +25,7 @@ impl Changes {
             Topic::Events => events,
             Topic::State => state,
             Topic::Gated => gated,
+            Topic::Inbox => inbox,
         }
         .subscribe()
     }

@@ -30,6 +30,7 @@ mod conversions;
 mod error;
 mod event_chunk;
 mod faulty;
+mod inbox;
 mod models;
 mod op;
 mod page;
@@ -54,6 +55,7 @@ pub use admission_types::*;
 pub use alert_types::*;
 pub use error::{StoreError, StoreResult};
 pub use faulty::{BOUNDARIES, FaultPlan, FaultPoint};
+pub use inbox::*;
 pub use page::*;
 pub use policies::*;
 pub use recovery_types::*;
@@ -83,6 +85,8 @@ pub enum Topic {
     State,
     /// Executions wait to be admitted one by one, or what holds them may have changed.
     Gated,
+    /// Something that may set schedules off was stored, or a schedule that listens changed.
+    Inbox,
 }
 
 /// The code of a change that was planned before its schedule fired; it is to be planned again.

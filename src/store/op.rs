@@ -47,7 +47,7 @@ pub(crate) struct TopicSet(u8);
 
 impl TopicSet {
     /// Every topic with its letter, as it travels in a notification.
-    pub(crate) const LETTERS: [(Topic, char); 7] = [
+    pub(crate) const LETTERS: [(Topic, char); 8] = [
         (Topic::Schedules, 'S'),
         (Topic::Pending, 'P'),
         (Topic::Cancels, 'C'),
@@ -55,10 +55,11 @@ impl TopicSet {
         (Topic::Events, 'E'),
         (Topic::State, 'Y'),
         (Topic::Gated, 'G'),
+        (Topic::Inbox, 'I'),
     ];
 
     /// All of them.
-    pub(crate) const ALL: Self = Self(0b111_1111);
+    pub(crate) const ALL: Self = Self(0b1111_1111);
 
     pub(crate) const fn from_bits(bits: u8) -> Self {
         Self(bits)

@@ -615,3 +615,83 @@ diesel::allow_tables_to_appear_in_same_query!(
     websocket_sessions
 );
 diesel::allow_tables_to_appear_in_same_query!(calendars, schedule_calendars, task_schedules);
+
+diesel::table! {
+    use diesel::sql_types::{BigInt, Bool, Double, Integer, Nullable, SmallInt, Text};
+    use crate::store::sql_types::sql::{Instant, JsonDoc, Uid};
+
+    event_inbox (id) {
+        id -> BigInt,
+        kind -> Text,
+        name -> Text,
+        keys -> JsonDoc,
+        payload -> JsonDoc,
+        depth -> Integer,
+        traceparent -> Nullable<Text>,
+        created_by -> Nullable<Text>,
+        dedup_key -> Nullable<Text>,
+        source_execution_id -> Nullable<BigInt>,
+        occurred_at -> Instant,
+        created_at -> Instant,
+        handled_at -> Nullable<Instant>,
+    }
+}
+
+diesel::table! {
+    use diesel::sql_types::{BigInt, Bool, Double, Integer, Nullable, SmallInt, Text};
+    use crate::store::sql_types::sql::{Instant, JsonDoc, Uid};
+
+    event_listeners (source, schedule_id) {
+        source -> Text,
+        schedule_id -> BigInt,
+        of_execution -> Bool,
+    }
+}
+
+diesel::table! {
+    use diesel::sql_types::{BigInt, Bool, Double, Integer, Nullable, SmallInt, Text};
+    use crate::store::sql_types::sql::{Instant, JsonDoc, Uid};
+
+    event_deliveries (id) {
+        id -> BigInt,
+        event_id -> BigInt,
+        schedule_id -> BigInt,
+        replay -> Text,
+        outcome -> Text,
+        execution_id -> Nullable<BigInt>,
+        dedup_hash -> Nullable<Text>,
+        size -> BigInt,
+        at -> Instant,
+    }
+}
+
+diesel::table! {
+    use diesel::sql_types::{BigInt, Bool, Double, Integer, Nullable, SmallInt, Text};
+    use crate::store::sql_types::sql::{Instant, JsonDoc, Uid};
+
+    inbound_webhooks (id) {
+        id -> BigInt,
+        hook_id -> Uid,
+        name -> Text,
+        scheme -> Text,
+        secrets -> JsonDoc,
+        enabled -> Bool,
+        created_at -> Instant,
+        updated_at -> Instant,
+    }
+}
+
+diesel::table! {
+    use diesel::sql_types::{BigInt, Bool, Double, Integer, Nullable, SmallInt, Text};
+    use crate::store::sql_types::sql::{Instant, JsonDoc, Uid};
+
+    inbound_requests (id) {
+        id -> BigInt,
+        webhook_id -> BigInt,
+        message_id -> Nullable<Text>,
+        outcome -> Text,
+        event_id -> Nullable<BigInt>,
+        size -> BigInt,
+        at -> Instant,
+    }
+}

@@ -17,6 +17,7 @@ use super::function::{self, FunctionPool, FunctionRegistry, FunctionServices};
 use super::http::{self, Outbound};
 use super::outcome::{Outcome, ResultHold, TaskContext, TaskSink};
 use super::output::Secrets;
+use super::shell::event_file::EventFile;
 use super::shell::group::{ControlGroups, GroupParent};
 use super::shell::progress::ProgressFile;
 use super::shell::{self, Listener};
@@ -341,6 +342,13 @@ impl TaskEnvironment {
         let turn = Arc::clone(&self.results).acquire_owned();
         let permit = tokio::time::timeout(LARGE_RESULT_WAIT, turn).await.ok()?.ok()?;
         Some(ResultHold { _permit: Arc::new(permit) })
+    }
+
+    /// The file of the event that set the task off, if one did.
+    pub(super) fn event_file(&self, context: &TaskContext) -> Option<io::Result<EventFile>> {
+        let event = context.event.as_deref()?;
+        let name = format!("{}.event.json", context.execution_id);
+        Some(EventFile::create(&self.progress_directory, &name, event))
     }
 
     pub(super) fn progress_file(&self, context: &TaskContext) -> io::Result<ProgressFile> {

@@ -1,5 +1,6 @@
 //! What a task tells while it runs, and how it ended.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
@@ -26,8 +27,18 @@ pub struct TaskContext {
     pub fencing_token: i64,
     /// W3C trace context to pass on.
     pub traceparent: Option<String>,
+    /// What set it off, if an event did: `{name, payload, ...}`, or a list of those in `events`.
+    pub event: Option<Arc<Value>>,
     /// The longest run, already chosen from config, schedule and default.
     pub timeout: Duration,
+}
+
+impl TaskContext {
+    /// The name of the event that set it off.
+    #[must_use]
+    pub fn event_name(&self) -> Option<&str> {
+        self.event.as_deref()?.get("name")?.as_str()
+    }
 }
 
 /// Where a line of output comes from.

@@ -16,7 +16,7 @@ use crate::clock::Timestamp;
 use crate::domain::act::differences;
 use crate::domain::event::instant_text;
 use crate::domain::execution::{TaskSnapshot, Trigger};
-use crate::domain::schedule::{Schedule, ScheduleDefinition, ScheduleStats};
+use crate::domain::schedule::{Schedule, ScheduleDefinition, ScheduleStats, ScheduleType};
 use crate::runtime::handles::Wake;
 use crate::runtime::meter;
 use crate::runtime::scheduler::STATE_KEY;
@@ -48,7 +48,7 @@ pub(crate) async fn create(call: Call) -> Answer {
         body: views::schedule(schedule, ScheduleStats::default()).to_string(),
     })?;
     let store = call.state.store();
-    match store.schedule_create(definition, Some(first), idempotency).await? {
+    match store.schedule_create(definition, first, idempotency).await? {
         Creation::New(schedule) | Creation::Existing(schedule) => {
             call.state.handles().wake(Wake::Scheduler);
             let body = views::schedule(&schedule, ScheduleStats::default());
@@ -179,7 +179,7 @@ async fn plan_edit(
         settled_at = Some(now);
         let settled = settlement.last.max(before.missed_until);
         let first = first_run(&definition, &cadence, now, settled);
-        next_run_at = Some(Some(first.map_err(|fault| vec![fault])?));
+        next_run_at = Some(first.map_err(|fault| vec![fault])?);
     }
     Ok(ScheduleChange {
         id: stored.id,
@@ -287,7 +287,14 @@ pub(crate) async fn resume(call: Call) -> Answer {
     let store = call.state.store();
     let id = call.id()?;
     let schedule = store.schedule_get(id).await?;
-    if !schedule.definition.enabled && schedule.next_run_at.is_none() {
+    let is_over = match schedule.definition.schedule_type {
+        ScheduleType::Event => {
+            let most = schedule.definition.max_executions;
+            most.is_some_and(|most| schedule.fired >= most)
+        }
+        _ => schedule.next_run_at.is_none(),
+    };
+    if !schedule.definition.enabled && is_over {
         let detail = "this schedule has had its last run; change when it is due first";
         return Err(ApiError::conflict("schedule_exhausted", detail));
     }

@@ -18,3 +18,6 @@ pub(crate) mod priority;
 pub(crate) mod queues;
 pub(crate) mod resources;
 pub(super) mod schedules;
+pub(crate) mod events;
+pub(crate) mod hooks;
+pub(crate) mod webhooks;

@@ -73,7 +73,9 @@ words!(
     crate::domain::key::Role,
     crate::domain::schedule::MisfirePolicy,
     crate::domain::schedule::OverlapPolicy,
-    crate::domain::schedule::ScheduleType
+    crate::domain::schedule::ScheduleType,
+    crate::domain::trigger::EventKind,
+    crate::domain::webhook::Scheme
 );
 
 /// Reads a word of a closed set, or says which words there are.

@@ -19,7 +19,8 @@ const PREVIEW_DEFAULT: i64 = 10;
 
 /// The first planned instant of a definition, strictly after `now` and within its bounds. One that
 /// runs once may be late by the misfire grace: clients' clocks differ, and it is not missed yet.
-/// `settled` is the last instant that has its outcome already, if there is one.
+/// `settled` is the last instant that has its outcome already, if there is one. A schedule of type
+/// `event` has none.
 ///
 /// # Errors
 /// The fault of a schedule that would never run.
@@ -28,11 +29,14 @@ pub(crate) fn first_run(
     cadence: &Cadence,
     now: Timestamp,
     settled: Option<Timestamp>,
-) -> Result<Timestamp, Fault> {
+) -> Result<Option<Timestamp>, Fault> {
+    if matches!(cadence, Cadence::Event(_)) {
+        return Ok(None);
+    }
     let grace = TimeDelta::milliseconds(definition.misfire_grace_ms);
     let mut after = match cadence.grid() {
         Cadence::OneTime(_) => now.checked_sub_signed(grace).unwrap_or(now),
-        Cadence::Cron(_) | Cadence::Interval(_) | Cadence::Ruled(_) => now,
+        Cadence::Cron(_) | Cadence::Interval(_) | Cadence::Event(_) | Cadence::Ruled(_) => now,
     };
     after = settled.map_or(after, |settled| settled.max(after));
     if let Some(start) = definition.start_at {
@@ -41,7 +45,7 @@ pub(crate) fn first_run(
     }
     let first = cadence.next_after(after);
     if let Some(first) = first.filter(|first| definition.end_at.is_none_or(|end| *first <= end)) {
-        return Ok(first);
+        return Ok(Some(first));
     }
     let (field, code, message) = match cadence.grid() {
         _ if matches!(cadence, Cadence::Ruled(_)) && first.is_none() => (

@@ -15,6 +15,7 @@ use super::{Cadence, ClockChange, OneTimeCadence};
 use crate::domain::Timestamp;
 use crate::domain::fault::Fault;
 use crate::domain::spread::stable_hash;
+use crate::domain::trigger::EventRule;
 
 const CONFIG: &str = "scheduleConfig";
 const CRON_FIELDS: &[&str] = &["cron", "timezone", "every", "at", "on", "hashKey"];
@@ -52,13 +53,11 @@ pub(super) fn parse(
         "cron" => read_cron,
         "interval" => read_interval,
         "one_time" => read_one_time,
-        "event" => {
-            let message = "`event` schedules are not supported yet; use cron, interval or one_time";
-            return Err(vec![Fault::new("scheduleType", "not_supported_yet", message)]);
-        }
+        "event" => return EventRule::parse(config).map(Cadence::Event),
         other => {
-            let message =
-                format!("\"{other}\" is not a schedule type; use cron, interval or one_time");
+            let message = format!(
+                "\"{other}\" is not a schedule type; use cron, interval, one_time or event"
+            );
             return Err(vec![Fault::new("scheduleType", "invalid_value", message)]);
         }
     };

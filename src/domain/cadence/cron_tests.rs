@@ -356,7 +356,7 @@ fn every_fault_of_a_config_is_found_at_once() {
     assert_eq!(codes("interval", json!({"intervalMs": -5}))[0].1, "out_of_range");
     assert_eq!(codes("one_time", json!({}))[0], fault("scheduleConfig.runAt", "required"));
     assert_eq!(codes("one_time", json!({"runAt": "2026-11-21T02:00:00"}))[0].1, "invalid_value");
-    assert_eq!(codes("event", json!({}))[0], fault("scheduleType", "not_supported_yet"));
+    assert_eq!(codes("event", json!({}))[0], fault("scheduleConfig.on", "required"));
     assert_eq!(codes("hourly", json!({}))[0], fault("scheduleType", "invalid_value"));
     let hint = &faults("cron", &json!({"cron": "* * * * *", "timezon": "UTC"}))[0].message;
     assert!(hint.contains("did you mean `timezone`"), "{hint}");

@@ -43,6 +43,7 @@ pub(super) fn describe(cadence: &Cadence) -> String {
             format!("{words} ({}){picked}", cron.zone.0.name())
         }
         Cadence::Interval(interval) => format!("Every {}", duration(interval.interval_ms())),
+        Cadence::Event(rule) => rule.describe(),
         Cadence::OneTime(one) => {
             format!("Once at {}", one.run_at.to_rfc3339_opts(SecondsFormat::Millis, true))
         }

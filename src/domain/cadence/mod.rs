@@ -13,8 +13,9 @@
 //! - What a calendar or the clock-change policy takes away ([`Cadence::left_out`]) and what is
 //!   planned make up the grid, each instant once.
 //!
-//! Deliberately not here: events (`scheduleType` `event`), and jitter, which moves a start and not
-//! an instant ([`crate::domain::spread`]).
+//! Schedules of type `event` have no instants; what fires them is in [`crate::domain::trigger`].
+//! Deliberately not here: jitter, which moves a start and not an instant
+//! ([`crate::domain::spread`]).
 
 mod config;
 mod cron;
@@ -43,6 +44,7 @@ use crate::domain::calendar::OnExcluded;
 use crate::domain::fault::Fault;
 use crate::domain::schedule::LedgerRange;
 use crate::domain::{Timestamp, text_enum};
+use crate::domain::trigger::EventRule;
 
 /// Seconds of the first look back from now for the newest instant; quadrupled while in vain.
 const LOOK_BACK: i64 = 60;
@@ -71,6 +73,8 @@ pub enum Cadence {
     OneTime(OneTimeCadence),
     /// One of these under calendars.
     Ruled(Box<RuledCadence>),
+    /// No instants: it fires on events.
+    Event(EventRule),
 }
 
 /// One instant, due once.
@@ -198,6 +202,7 @@ impl Cadence {
             Self::Interval(interval) => interval.next_after(after),
             Self::OneTime(one) => (one.run_at > after).then_some(one.run_at),
             Self::Ruled(ruled) => ruled.next_after(after),
+            Self::Event(_) => None,
         }
     }
 
@@ -230,6 +235,7 @@ impl Cadence {
                 u64::from(one.run_at > after_exclusive && one.run_at <= until_inclusive)
             }
             Self::Ruled(ruled) => ruled.count_between(after_exclusive, until_inclusive),
+            Self::Event(_) => 0,
         }
     }
 
@@ -241,6 +247,7 @@ impl Cadence {
             Self::Interval(interval) => interval.last_at_or_before(at)?,
             Self::OneTime(one) => one.run_at,
             Self::Ruled(ruled) => ruled.last_at_or_before(at, not_before)?,
+            Self::Event(_) => return None,
         };
         (newest >= not_before && newest <= at).then_some(newest)
     }

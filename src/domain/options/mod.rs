@@ -18,7 +18,7 @@ use serde_json::Value;
 
 pub use self::admission::{AdmissionOptions, RateLimit, ResourceNeeds};
 pub use self::cadence::{CadenceOptions, ClockChoice, ExcludedChoice};
-pub use self::events::EventOptions;
+pub use self::events::{BatchOptions, DEDUP_WINDOW_DEFAULT_MS, EventOptions};
 pub use self::recovery::{BreakerOptions, RecoveryOptions, RetryBudget};
 
 /// Everything beyond the basics that a schedule says.

@@ -65,6 +65,12 @@ impl HttpMethod {
         }
     }
 
+    /// Whether a request of this method may carry a body that nobody asked for.
+    #[must_use]
+    pub const fn has_body(self) -> bool {
+        matches!(self, Self::Post | Self::Put | Self::Patch)
+    }
+
     fn named(name: &str) -> Option<Self> {
         [Self::Get, Self::Head, Self::Post, Self::Put, Self::Patch, Self::Delete, Self::Options]
             .into_iter()

@@ -80,6 +80,7 @@ fn context_of(row: &Execution, timeout: Duration) -> TaskContext {
         scheduled_at: row.new.scheduled_at,
         fencing_token: row.id,
         traceparent: row.new.traceparent.clone(),
+        event: row.new.task.options.event.clone().map(Arc::new),
         timeout,
     }
 }

@@ -7,6 +7,7 @@ mod calendars;
 mod alerts;
 mod executions;
 mod groups;
+mod inbox;
 mod recovery;
 mod schedules;
 mod system;

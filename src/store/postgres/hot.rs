@@ -111,7 +111,7 @@ statement! {
     /// Ends rows that their owners still hold. The fence on `status` is written so that the planner
     /// cannot use what it believes of it: it believes that nearly nothing runs, and would read all
     /// that runs for each end.
-    FinishExecutions<'a> => BigInt {
+    FinishExecutions<'a> => (BigInt, Bool) {
         "UPDATE task_executions AS t SET status = r.status, completed_at = r.completed_at, \
          duration_ms = r.duration_ms, result = r.result, error = r.error, conductor_thread_id = \
          r.thread, conductor_status = r.word, cost = r.cost, usage = r.usage FROM unnest(", id: Vec<i64> as Array<BigInt>;
@@ -127,7 +127,7 @@ statement! {
         ", ", usage: Vec<Option<JsonText>> as Array<Nullable<sql::JsonDoc>>;
         => ") AS r(id, lease_owner, status, completed_at, duration_ms, result, error, thread, word, \
          cost, usage) WHERE t.id = r.id AND t.lease_owner = r.lease_owner AND t.status || '' = 'running' \
-         RETURNING t.id"
+         RETURNING t.id, EXISTS (SELECT 1 FROM event_listeners WHERE of_execution)"
     }
 }
 
@@ -236,11 +236,12 @@ pub(crate) async fn claim_executions(
     Ok(statement.load(conn).await?)
 }
 
-/// Writes the ends of rows that their owners hold; gives the ends back and the ids of those rows.
+/// Writes the ends of rows that their owners hold; gives the ends back, the ids of those rows, and
+/// whether any schedule listens to ends (asked once a statement, in the same round trip).
 pub(crate) async fn finish_executions(
     conn: &mut Conn,
     mut ends: Vec<End>,
-) -> OpResult<(Vec<End>, HashSet<i64>)> {
+) -> OpResult<(Vec<End>, HashSet<i64>, bool)> {
     // The texts may be large: they are moved, not copied.
     let results = ends.iter_mut().map(|end| end.result.take().map(JsonText)).collect();
     let errors = ends.iter_mut().map(|end| end.error.take().map(JsonText)).collect();
@@ -258,8 +259,9 @@ pub(crate) async fn finish_executions(
         usage: ends.iter().map(|end| end.usage.clone().map(JsonText)).collect(),
         of: PhantomData,
     };
-    let written: Vec<i64> = statement.load(conn).await?;
-    Ok((ends, written.into_iter().collect()))
+    let written: Vec<(i64, bool)> = statement.load(conn).await?;
+    let is_listened = written.iter().any(|(_, is_listened)| *is_listened);
+    Ok((ends, written.into_iter().map(|(id, _)| id).collect(), is_listened))
 }
 
 /// Moves schedules on.

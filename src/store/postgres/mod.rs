@@ -57,6 +57,14 @@ macro_rules! locked {
 }
 pub(crate) use locked;
 
+/// The same, without the rows that another transaction has locked.
+macro_rules! skip_locked {
+    ($query:expr) => {
+        $query.for_update().skip_locked()
+    };
+}
+pub(crate) use skip_locked;
+
 /// Threads of the store's runtime: they wait for the network, nothing else.
 const THREADS: usize = 2;
 /// Runs of an operation that meets serialization failures or deadlocks.

@@ -10,7 +10,7 @@ use diesel_async::RunQueryDsl;
 use uuid::Uuid;
 
 use super::super::{Db, locked};
-use super::{Tx, breakers, deadlines, finishing, gated, hot, idempotency, page_of, queues};
+use super::{Tx, breakers, deadlines, finishing, gated, hot, idempotency, inbox, page_of, queues};
 use crate::clock::Timestamp;
 use crate::domain::event::{ExecutionMoment, NewEvent, execution_event};
 use crate::domain::execution::{Execution, ExecutionStatus, NewExecution, Priority, Trigger};
@@ -398,6 +398,16 @@ pub(super) async fn end_pending(
         execution.completed_at = Some(now);
         tx.event(event_of(execution));
         finishing::settle_cancelled(tx, execution).await?;
+    }
+    if inbox::is_listened(tx).await? {
+        let note = |row| inbox::EndNote {
+            row,
+            status: ExecutionStatus::Cancelled,
+            completed_at: now,
+            finish: None,
+        };
+        let notes: Vec<inbox::EndNote<'_>> = rows.iter().map(note).collect();
+        inbox::note_ends(tx, &notes).await?;
     }
     Ok(rows)
 }

@@ -4,7 +4,8 @@
 use std::collections::HashSet;
 
 use super::{
-    Tx, admission, breakers, budgets, dead_letters, deadlines, error_groups, errors, hot, pauses,
+    Tx, admission, breakers, budgets, dead_letters, deadlines, error_groups, errors, hot, inbox,
+    pauses,
 };
 use crate::clock::Timestamp;
 use crate::domain::error_record::{
@@ -35,7 +36,7 @@ pub(crate) async fn execution_finish(tx: &mut Tx, batch: &[Finish]) -> OpResult<
         .collect();
     // By id: two batches that meet take their locks in the same order.
     ends.sort_unstable_by_key(|end| end.id);
-    let (ends, written) = hot::finish_executions(tx.conn(), ends).await?;
+    let (ends, written, is_listened) = hot::finish_executions(tx.conn(), ends).await?;
     let mut results: Vec<FinishResult> =
         batch.iter().map(|finish| FinishResult::Superseded(finish.row.id)).collect();
     let ended: Vec<(&Finish, &End)> = ends
@@ -52,6 +53,22 @@ pub(crate) async fn execution_finish(tx: &mut Tx, batch: &[Finish]) -> OpResult<
         tx.event(event_of_end(finish, end));
         admission::note_end(tx, &finish.row);
         settle(tx, finish, end, probes.contains(&end.id)).await?;
+    }
+    if is_listened {
+        let ended = ends.iter().filter(|end| written.contains(&end.id));
+        let notes: Vec<inbox::EndNote<'_>> = ended
+            .filter_map(|end| {
+                let finish = batch.get(end.place)?;
+                let (status, completed_at) = (end.status, end.completed_at);
+                Some(inbox::EndNote {
+                    row: &finish.row,
+                    status,
+                    completed_at,
+                    finish: Some(finish),
+                })
+            })
+            .collect();
+        inbox::note_ends(tx, &notes).await?;
     }
     error_groups::count(tx, &finishes).await?;
     breakers::record(tx, &finishes).await?;

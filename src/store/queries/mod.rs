@@ -6,7 +6,7 @@
 //! the database asks for it. It notes its events and topics in the `Tx`; the runner appends the
 //! events as the last statement before the commit and bumps the topics after it.
 //!
-//! Lock order, which keeps deadlocks away: schedules, executions, errors, letters, groups of
+//! Lock order, which keeps deadlocks away: inbox, schedules, executions, errors, letters, groups of
 //! errors, breakers, the cursor of alerts, the counter; within one table by id, or by key where it
 //! has one.
 
@@ -34,6 +34,7 @@ pub(crate) mod executions;
 pub(crate) mod finishing;
 pub(crate) mod firing;
 pub(crate) mod idempotency;
+pub(crate) mod inbox;
 pub(crate) mod keys;
 pub(crate) mod ledger;
 pub(crate) mod letters;
@@ -44,10 +45,13 @@ pub(crate) mod pauses;
 pub(crate) mod queues;
 pub(crate) mod ranking;
 pub(crate) mod recovery;
+pub(crate) mod replay;
 pub(crate) mod retention;
 pub(crate) mod schedules;
 pub(crate) mod sessions;
 pub(crate) mod state;
+pub(crate) mod triggers;
+pub(crate) mod webhooks;
 
 use std::sync::Arc;
 

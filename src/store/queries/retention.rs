@@ -16,12 +16,14 @@ use crate::store::sql_types::{Instant, sql};
 
 /// Closed sessions and stopped nodes are kept this long.
 const GONE_DAYS: i64 = 1;
+/// Events that set schedules off, what became of them, and requests of webhooks are kept this long.
+const INBOX_DAYS: i64 = 7;
 
 /// A retry budget looks back this long at most, and a day more.
 const BUDGET_DAYS: i64 = 8;
 
 /// `$1` is the instant before which rows go, `$2` how many at most.
-const SWEEPS: [(&str, &str, &str); 11] = [
+const SWEEPS: [(&str, &str, &str); 14] = [
     ("execution_logs", "(execution_id, line)", "at < $1"),
     (
         "error_records",
@@ -42,6 +44,14 @@ const SWEEPS: [(&str, &str, &str); 11] = [
          (SELECT 1 FROM breaker_history h WHERE h.breaker_id = breakers.id)",
     ),
     ("audit_log", "id", "at < $1"),
+    (
+        "event_inbox",
+        "id",
+        "created_at < $1 AND handled_at IS NOT NULL AND NOT EXISTS (SELECT 1 FROM \
+         event_deliveries d WHERE d.event_id = event_inbox.id AND d.outcome = 'held')",
+    ),
+    ("event_deliveries", "id", "at < $1 AND outcome <> 'held'"),
+    ("inbound_requests", "id", "at < $1"),
 ];
 
 /// Alerts that are over and their messages, kept as long as failed executions.
@@ -103,6 +113,9 @@ pub(crate) async fn retention_sweep(tx: &mut Tx, retention: &Retention) -> OpRes
         before(now, retention.failed),
         before(now, retention.failed),
         before(now, retention.audit),
+        now - Duration::days(INBOX_DAYS),
+        now - Duration::days(INBOX_DAYS),
+        now - Duration::days(INBOX_DAYS),
     ];
     let mut more = false;
     let calm = format!("{EXECUTIONS_ENDED}('completed', 'cancelled', 'skipped'){CHAIN_RESTS}");

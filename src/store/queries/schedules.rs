@@ -12,12 +12,14 @@ use serde_json::json;
 use super::super::{Db, locked};
 use super::documents::{LedgerDocument, document};
 use super::hot::At;
-use super::{Tx, calendars, errors, executions, hot, idempotency, page_of, pauses};
+use super::{Tx, calendars, errors, executions, hot, idempotency, page_of, pauses, triggers};
 use crate::clock::Timestamp;
 use crate::domain::error_record::{ErrorRecord, RecoveryStatus};
 use crate::domain::event::schedule_event;
 use crate::domain::execution::{Execution, ExecutionStatus};
-use crate::domain::schedule::{LedgerRange, Schedule, ScheduleDefinition, ScheduleStats};
+use crate::domain::schedule::{
+    LedgerRange, Schedule, ScheduleDefinition, ScheduleStats, ScheduleType,
+};
 use crate::store::models::{ErrorRow, ExecutionRow, ScheduleRow, ScheduleValues};
 use crate::store::op::{OpError, OpResult, not_found, wrong_state};
 use crate::store::schema::{error_records, task_executions, task_schedules as t};
@@ -68,6 +70,7 @@ pub(crate) async fn schedule_create(
         .optional()?;
     let schedule: Schedule = row.ok_or_else(|| duplicate(&definition.name))?.try_into()?;
     calendars::link(tx, schedule.id, definition, false).await?;
+    triggers::listen(tx, schedule.id, definition).await?;
     tx.event(schedule_event(&schedule, "schedule_created"));
     tx.changed(Topic::Schedules);
     idempotency::save(tx, kept.as_ref(), (&schedule, false)).await?;
@@ -205,6 +208,10 @@ pub(crate) async fn schedule_update(tx: &mut Tx, change: &ScheduleChange) -> OpR
     insert_ranges(tx, change.id, &change.ledger, now).await?;
     let had = !current.definition.options.cadence.calendars.is_empty();
     calendars::link(tx, change.id, &change.definition, had).await?;
+    if current.definition.schedule_type == ScheduleType::Event {
+        triggers::forget(tx, change.id).await?;
+    }
+    triggers::listen(tx, change.id, &change.definition).await?;
     tx.event(schedule_event(&schedule, "schedule_updated"));
     if turned {
         let event = if enabled { "schedule_resumed" } else { "schedule_paused" };
@@ -278,6 +285,9 @@ pub(crate) async fn schedule_delete(
     }
     if !schedule.definition.options.cadence.calendars.is_empty() {
         calendars::unlink(tx, *id).await?;
+    }
+    if schedule.definition.schedule_type == ScheduleType::Event {
+        triggers::abandon(tx, *id).await?;
     }
     diesel::delete(t::table.filter(t::id.eq(*id))).execute(tx.conn()).await?;
     tx.event(schedule_event(&schedule, "schedule_deleted"));

@@ -124,6 +124,14 @@ statement! {
 }
 
 statement! {
+    /// Whether any schedule listens to the ends of executions.
+    IsListened<'a> => Bool {
+        "SELECT EXISTS (SELECT 1 FROM event_listeners WHERE of_execution) = ", wanted: bool as Bool;
+        => ""
+    }
+}
+
+statement! {
     /// Moves a schedule on.
     AdvanceSchedule<'a> {
         "UPDATE task_schedules SET next_run_at = ", next_run_at: Option<Instant> as Nullable<sql::Instant>;
@@ -234,11 +242,12 @@ pub(crate) async fn claim_executions(
     Ok(claimed.await?)
 }
 
-/// Writes the ends of rows that their owners hold; gives the ends back and the ids of those rows.
+/// Writes the ends of rows that their owners hold; gives the ends back, the ids of those rows, and
+/// whether any schedule listens to ends.
 pub(crate) async fn finish_executions(
     conn: &mut Conn,
     ends: Vec<End>,
-) -> OpResult<(Vec<End>, HashSet<i64>)> {
+) -> OpResult<(Vec<End>, HashSet<i64>, bool)> {
     let written = conn.spawn_blocking(move |conn| {
         let mut written = HashSet::with_capacity(ends.len());
         for end in &ends {
@@ -260,7 +269,8 @@ pub(crate) async fn finish_executions(
                 written.insert(end.id);
             }
         }
-        Ok((ends, written))
+        let is_listened = IsListened { wanted: true, of: PhantomData }.get_result(conn)?;
+        Ok((ends, written, is_listened))
     });
     Ok(written.await?)
 }

@@ -52,6 +52,14 @@ macro_rules! locked {
 }
 pub(crate) use locked;
 
+/// The same, without the rows that another transaction has locked.
+macro_rules! skip_locked {
+    ($query:expr) => {
+        $query
+    };
+}
+pub(crate) use skip_locked;
+
 /// Operations that may wait for the writer, and for the readers.
 const QUEUE_MAX: usize = 4_096;
 /// Reading threads.

@@ -36,7 +36,11 @@ pub(super) async fn run(
     let thread_id = task.thread_id.clone().unwrap_or_else(|| Uuid::new_v4().to_string());
     let mut extra =
         OutcomeExtra { conductor_thread_id: Some(thread_id.clone()), ..OutcomeExtra::default() };
-    let work = client.execute(&thread_id, &task.message, context.timeout);
+    let message = match context.event.as_deref() {
+        Some(event) => format!("{}\n\nEvent: {event}", task.message),
+        None => task.message.clone(),
+    };
+    let work = client.execute(&thread_id, &message, context.timeout);
     match race(work, context.timeout, control).await {
         Ok(Ok(reply)) => {
             extra.conductor_status = Some(reply.status.clone());

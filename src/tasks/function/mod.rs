@@ -33,6 +33,7 @@ mod pool;
 mod registry;
 
 use std::any::Any;
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -126,8 +127,9 @@ pub(super) async fn run(
         let message = format!("there is no function `{}`", task.name);
         return Outcome::failed(TaskError::new("unknown_function", message));
     };
+    let payload = with_event(&task.payload, context.event.as_deref());
     let call = match handler {
-        Handler::Inline(function) => return conclude(pool::guarded(|| function(&task.payload))),
+        Handler::Inline(function) => return conclude(pool::guarded(|| function(&payload))),
         Handler::Threaded(function) => {
             let context = FunctionContext {
                 task: context.clone(),
@@ -136,7 +138,8 @@ pub(super) async fn run(
                 sink,
                 clock: environment.clock().clone(),
             };
-            let (function, payload) = (Arc::clone(function), task.payload.clone());
+            let function = Arc::clone(function);
+            let payload = payload.into_owned();
             move || function(payload, context)
         }
     };
@@ -147,6 +150,40 @@ pub(super) async fn run(
         Ok(answer) => conclude(answer),
         Err(cut) => cut.outcome(None, OutcomeExtra::default()),
     }
+}
+
+/// The payload with the event that set the task off in place of every `{"$event": true}`; null
+/// where no event did. A handler may also read it from its context.
+fn with_event<'a>(payload: &'a Value, event: Option<&Value>) -> Cow<'a, Value> {
+    fn is_place(value: &Value) -> bool {
+        value.as_object().is_some_and(|object| {
+            object.len() == 1 && object.get("$event") == Some(&Value::Bool(true))
+        })
+    }
+    fn has_place(value: &Value) -> bool {
+        match value {
+            Value::Array(items) => items.iter().any(has_place),
+            Value::Object(object) => is_place(value) || object.values().any(has_place),
+            _ => false,
+        }
+    }
+    fn fill(value: &mut Value, event: &Value) {
+        if is_place(value) {
+            value.clone_from(event);
+            return;
+        }
+        match value {
+            Value::Array(items) => items.iter_mut().for_each(|item| fill(item, event)),
+            Value::Object(object) => object.values_mut().for_each(|item| fill(item, event)),
+            _ => {}
+        }
+    }
+    if !has_place(payload) {
+        return Cow::Borrowed(payload);
+    }
+    let mut payload = payload.clone();
+    fill(&mut payload, event.unwrap_or(&Value::Null));
+    Cow::Owned(payload)
 }
 
 fn conclude(answer: Result<Value, TaskError>) -> Outcome {
@@ -164,4 +201,23 @@ pub(super) fn panic_error(panic: &(dyn Any + Send)) -> TaskError {
         .or_else(|| panic.downcast_ref::<String>().cloned())
         .unwrap_or_else(|| "a panic without a message".to_owned());
     TaskError::new("panic", message)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn the_event_stands_where_the_payload_asks_for_it() {
+        let payload = json!({"order": {"$event": true}, "list": [{"$event": true}, 1]});
+        let event = json!({"name": "orders.created", "payload": {"$event": true}});
+        let filled = with_event(&payload, Some(&event));
+        assert_eq!(filled["order"], event);
+        assert_eq!(filled["list"], json!([event, 1]));
+        assert_eq!(with_event(&payload, None)["order"], Value::Null);
+        let plain = json!({"$event": true, "more": 1});
+        assert!(matches!(with_event(&plain, Some(&event)), Cow::Borrowed(_)));
+    }
 }

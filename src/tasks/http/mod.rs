@@ -30,7 +30,8 @@ pub(super) async fn run(
     control: &TaskControl,
 ) -> Outcome {
     let mut headers = task.headers.clone();
-    if task.body.as_ref().is_some_and(|body| !body.is_string()) {
+    let event = context.event.as_deref().filter(|_| task.body.is_none() && task.method.has_body());
+    if event.is_some() || task.body.as_ref().is_some_and(|body| !body.is_string()) {
         add_default(&mut headers, "content-type", "application/json");
     }
     add_default(&mut headers, "idempotency-key", &context.chain_id.to_string());
@@ -39,7 +40,9 @@ pub(super) async fn run(
         method: task.method.name(),
         url: task.url.clone(),
         headers,
-        body: task.body_bytes().into(),
+        body: event
+            .map_or_else(|| task.body_bytes(), |event| event.to_string().into_bytes())
+            .into(),
     };
     match race(outbound.send(request), context.timeout, control).await {
         Ok(Ok(answer)) => conclude(&answer, clock.now()),
@@ -67,7 +70,9 @@ pub(super) fn identity(context: &TaskContext) -> Vec<(String, String)> {
     let schedule =
         context.schedule_id.map(|id| ("x-carillon-schedule-id".to_owned(), id.to_string()));
     let trace = context.traceparent.clone().map(|trace| ("traceparent".to_owned(), trace));
-    headers.extend(schedule.into_iter().chain(trace));
+    let event = context.event_name();
+    let event = event.map(|name| ("x-carillon-event-name".to_owned(), name.to_owned()));
+    headers.extend(schedule.into_iter().chain(trace).chain(event));
     headers
 }
 

@@ -5,6 +5,7 @@
 //! told within its time is killed and what it left is hunted down, so a run always ends.
 
 mod delegated;
+pub(super) mod event_file;
 pub(super) mod group;
 pub(super) mod progress;
 
@@ -18,6 +19,7 @@ use serde_json::{Value, json};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use self::event_file::EventFile;
 use self::group::TaskGroup;
 use self::progress::ProgressFile;
 use super::control::{StopReason, TaskControl};
@@ -90,6 +92,10 @@ pub(super) async fn run(
         Ok(progress) => progress,
         Err(error) => return internal("the progress file could not be made", &error),
     };
+    let event = match environment.event_file(context).transpose() {
+        Ok(event) => event,
+        Err(error) => return internal("the event's file could not be made", &error),
+    };
     let limits = environment.limits();
     let limits = task.limits.within(limits.task_defaults, limits.task_maxima);
     let limits = match limits {
@@ -112,7 +118,9 @@ pub(super) async fn run(
         Err(error) => return internal("the command's control group could not be made", &error),
     };
     let cgroup = group.as_ref().map(TaskGroup::path);
-    let spec = Spec { limits, cgroup, ..plan(environment, task, context, lease_end, &progress) };
+    let mut spec =
+        Spec { limits, cgroup, ..plan(environment, task, context, lease_end, &progress) };
+    add_event(&mut spec, context, event.as_ref());
     let started = Shimmed::start(environment.shims(), &spec, Some(mark)).await;
     let (shimmed, pipes) = match started {
         Ok(started) => started,
@@ -191,6 +199,15 @@ fn plan(
         open_files: environment.open_files(),
         ..Spec::default()
     }
+}
+
+/// Tells the command of the event that set it off.
+fn add_event(spec: &mut Spec, context: &TaskContext, event: Option<&EventFile>) {
+    let Some(event) = event else { return };
+    spec.event_file = Some(event.path());
+    spec.env.push(("CARILLON_EVENT_FILE".to_owned(), event.path()));
+    let name = context.event_name().unwrap_or_default().to_owned();
+    spec.env.push(("CARILLON_EVENT_NAME".to_owned(), name));
 }
 
 /// What a task is told about itself.

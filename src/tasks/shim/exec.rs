@@ -128,6 +128,10 @@ fn prepare(spec: &Spec, command: &mut Command) -> Result<(), StartFault> {
             let path = account.hand_over(file).map_err(|error| broken("progress file", error))?;
             command.env("CARILLON_PROGRESS_FILE", path);
         }
+        if let Some(file) = &spec.event_file {
+            let path = account.hand_over(file).map_err(|error| broken("event file", error))?;
+            command.env("CARILLON_EVENT_FILE", path);
+        }
         account.take_on().map_err(|error| broken("user", error))?;
     }
     Ok(())

@@ -43,6 +43,8 @@ pub(crate) struct Spec {
     pub(crate) cgroup: Option<String>,
     /// The progress file, which another user must be given.
     pub(crate) progress_file: Option<String>,
+    /// The file with the event that set the command off; likewise.
+    pub(crate) event_file: Option<String>,
 }
 
 /// Time since the machine started, its sleep included: a lease goes on while a laptop is closed,

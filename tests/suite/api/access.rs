@@ -30,7 +30,7 @@ async fn every_route_but_the_public_ones_needs_a_key() {
             assert_eq!(reply.header("www-authenticate"), "Bearer realm=\"carillon\"");
         }
     }
-    assert_eq!(public, ["GET /livez", "GET /readyz", "POST /session"]);
+    assert_eq!(public, ["GET /livez", "GET /readyz", "POST /session", "POST /hooks/{id}"]);
     for path in ["/api", "/api/nothing", "/api/v2/schedules", "/api/circuitbreaker"] {
         server.send(server.request("GET", path), &Value::Null).await.refuses(401, "unauthorized");
         server.get(path).await.refuses(404, "not_found");

@@ -3,6 +3,7 @@
 mod access;
 mod breakers;
 mod alerts;
+mod events;
 mod executions;
 mod failures;
 mod forecast;

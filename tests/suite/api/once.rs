@@ -51,6 +51,9 @@ async fn every_route_that_creates_takes_a_key() {
     server.post(&format!("{run}/cancel"), empty.clone()).await.is(200);
     happens_once(&server, &format!("{run}/retry"), empty.clone(), note).await;
     assert_eq!(server.get(executions).await.body["total"], 3);
+    let event = |n: i64| json!({ "name": "orders.created", "payload": n });
+    happens_once(&server, "/api/v2/events", event(1), event(2)).await;
+    assert_eq!(server.get("/api/v2/events").await.body["items"].as_array().unwrap().len(), 1);
     server.stop().await;
 }
 

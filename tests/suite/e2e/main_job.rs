@@ -169,7 +169,6 @@ fn what_is_not_built_yet_is_refused(backend: Backend) {
         "scheduleType": "interval", "scheduleConfig": {"intervalMs": 1000},
     });
     for (field, value) in [
-        ("scheduleType", json!("event")),
         ("taskType", json!("workflow")),
         ("taskType", json!("worker_task")),
     ] {

@@ -11,6 +11,7 @@ mod definitions;
 mod disk;
 mod history;
 mod interventions;
+mod events;
 mod logs;
 mod main_job;
 mod nodes;

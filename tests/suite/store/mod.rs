@@ -11,6 +11,7 @@ mod errors;
 mod executions;
 pub(crate) mod fixtures;
 mod groups;
+mod inbox;
 mod ledger;
 mod migrations;
 mod models;
@@ -193,6 +194,22 @@ laws! {
         an_error_is_given_to_somebody_and_listed_by_them,
         the_facts_say_what_is_late_broken_and_paused,
         the_facts_name_open_breakers_and_causes_that_came_back,
+    }
+    inbox {
+        a_posted_event_fires_each_schedule_that_listens_once,
+        an_event_with_a_known_key_is_the_same_event,
+        an_end_that_nobody_listens_to_leaves_no_event,
+        an_end_fires_those_who_listen_exactly_once,
+        a_failed_attempt_is_told_of_as_an_attempt_and_as_an_end,
+        keys_within_the_window_are_one,
+        overlap_pause_and_bounds_are_recorded,
+        a_batch_fires_when_it_is_full_or_old_enough,
+        events_wait_while_the_scheduler_is_stopped,
+        a_schedule_that_sets_itself_off_is_stopped_by_its_depth,
+        a_replay_runs_past_events_again_and_says_so_first,
+        an_edit_changes_what_is_heard,
+        a_webhook_takes_each_id_once,
+        events_are_kept_for_seven_days_and_held_ones_until_they_ran,
     }
     system {
         events_are_dense_under_concurrent_writers,

@@ -109,6 +109,7 @@ pub(super) fn context() -> TaskContext {
         scheduled_at: DateTime::from_timestamp_millis(1_800_000_000_123).unwrap(),
         fencing_token: 99,
         traceparent: Some("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".to_owned()),
+        event: None,
         timeout: Duration::from_secs(60),
     }
 }

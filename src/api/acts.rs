@@ -37,6 +37,9 @@ pub fn action_of(route: &Route) -> Option<String> {
 /// `POST /scheduler/schedules/{id}/pause` is `schedule.pause`, `PUT /scheduler/schedules/{id}` is
 /// `schedule.update`, `POST /scheduler/start` is `scheduler.start`.
 fn name_of(method: &str, path: &str) -> String {
+    if path == "/hooks/{id}" {
+        return "webhook_delivery.create".to_owned();
+    }
     let segments: Vec<&str> = path.split('/').filter(|segment| !segment.is_empty()).collect();
     let is_parameter = |segment: &&str| segment.starts_with('{');
     let by_method = match method {

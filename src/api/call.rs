@@ -15,12 +15,16 @@ use uuid::Uuid;
 use crate::api::auth::Principal;
 use crate::api::error::{Answer, ApiError};
 use crate::api::once::OnceKey;
+use crate::api::routes::{Base, Route};
 use crate::api::state::ApiState;
 use crate::api::wire::body::find_nul;
 use crate::api::wire::query::Query;
 use crate::api::wire::views;
 use crate::store::{ExecutionKey, Idempotency, StoredAnswer};
 use crate::telemetry::{RequestId, TraceParent};
+
+/// The route whose things are found by name.
+const ALERT_CHANNELS: &str = "/alert-channels";
 
 /// The ids that follow a request.
 #[derive(Clone, Debug)]
@@ -192,6 +196,20 @@ pub(crate) fn replayed(answer: StoredAnswer) -> Answer {
 /// Likewise for something else than a schedule: `path` gives the path of what was created.
 pub(crate) fn replayed_at(answer: StoredAnswer, path: impl Fn(i64) -> String) -> Answer {
     replayed_with(answer, |body| body.get("id").and_then(Value::as_i64).map(path))
+}
+
+/// Likewise for whatever a route creates: beneath the route's own path, by name or by number.
+pub(crate) fn replayed_on(route: &Route, answer: StoredAnswer) -> Answer {
+    if route.base != Base::V2 {
+        return replayed(answer);
+    }
+    let base = format!("/api/v2{}", route.path);
+    replayed_with(answer, |body| {
+        let named = route.path == ALERT_CHANNELS;
+        let id = body.get("id").and_then(Value::as_i64).map(|id| id.to_string());
+        let name = body.get("name").and_then(Value::as_str).map(str::to_owned);
+        Some(format!("{base}/{}", if named { name } else { id }?))
+    })
 }
 
 /// Likewise for what has its path from something else than its number.

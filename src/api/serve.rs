@@ -21,7 +21,7 @@ use tracing::Instrument;
 
 use crate::api::acts;
 use crate::api::auth::{Principal, check_host, check_origin};
-use crate::api::call::{Call, RequestContext, replayed};
+use crate::api::call::{Call, RequestContext, replayed_on};
 use crate::api::error::{Answer, ApiError};
 use crate::api::once::OnceKey;
 use crate::api::routes::{Access, Base, Effect, ROUTES, Route};
@@ -220,7 +220,7 @@ async fn dispatch(
         Some(key) => {
             let turn = state.under_way().enter(&key)?;
             if let Some(answer) = state.store().answer_find(key.key, key.body_hash).await? {
-                return replayed(answer);
+                return replayed_on(route, answer);
             }
             Some(turn)
         }

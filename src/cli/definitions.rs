@@ -48,6 +48,13 @@ struct Kind {
 
 /// What is exported, in the order in which it is imported: a schedule may name the others.
 const KINDS: &[Kind] = &[
+    // Before the schedules, which name them.
+    Kind {
+        name: "calendars",
+        route: "/api/v2/calendars",
+        by_offset: false,
+        read_only: &["id", "createdAt", "updatedAt", "version"],
+    },
     Kind {
         name: "schedules",
         route: "/api/v1/scheduler/schedules",
@@ -61,6 +68,8 @@ const KINDS: &[Kind] = &[
             "version",
             "stats",
             "pausedAt",
+            "pausedUntil",
+            "pauseReason",
         ],
     },
     // Rules that name schedules by number belong to the server they were written on.

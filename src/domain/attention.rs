@@ -420,9 +420,9 @@ fn percent(text: &str) -> String {
         |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~');
     text.bytes().fold(String::new(), |mut path, byte| {
         if plain(byte) {
-            path.push(char::from(byte))
+            path.push(char::from(byte));
         } else {
-            path.push_str(&format!("%{byte:02X}"))
+            path.push_str(&format!("%{byte:02X}"));
         }
         path
     })

@@ -3,9 +3,9 @@
 pub mod act;
 pub mod admission;
 pub mod advice;
+pub mod alert;
 pub mod attention;
 pub mod backfill;
-pub mod alert;
 pub mod breaker;
 pub mod cadence;
 pub mod calendar;

@@ -25,8 +25,6 @@ pub enum Wake {
     Executor,
     /// Retries were planned or withdrawn.
     Recovery,
-    /// Events wait to be given out.
-    Triggers,
 }
 
 /// Where the whole server stands.

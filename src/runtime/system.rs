@@ -274,7 +274,6 @@ impl Handles for System {
             Who::Scheduler => self.actors.scheduler.try_send(Wake),
             Who::Executor => self.actors.executor.try_send(Wake),
             Who::Recovery => self.actors.recovery.try_send(Wake),
-            Who::Triggers => self.actors.triggers.try_send(Wake),
         };
         if let Err(error) = sent {
             // Harmless: the store is looked at within an interval anyway.

@@ -22,7 +22,7 @@ pub enum FaultPoint {
 }
 
 /// The operations that write, each of which commits in one place a back end.
-pub const BOUNDARIES: [&str; 69] = [
+pub const BOUNDARIES: [&str; 76] = [
     "execution_create",
     "execution_create_batch",
     "execution_claim",
@@ -92,6 +92,13 @@ pub const BOUNDARIES: [&str; 69] = [
     "alert_acknowledge",
     "alert_message_claim",
     "alert_message_end",
+    "event_post",
+    "inbox_dispatch",
+    "event_replay",
+    "webhook_create",
+    "webhook_change",
+    "webhook_delete",
+    "webhook_receive",
 ];
 
 /// What a planned failure does.

@@ -194,7 +194,7 @@ pub struct InboundRequest {
 #[derive(Clone, Debug)]
 pub enum Received {
     /// It made an event.
-    Accepted(Posted),
+    Accepted(Box<Posted>),
     /// Its id was there before; the event it made then.
     Duplicate(Option<i64>),
     /// It was noted as refused.

@@ -10,8 +10,8 @@
 //!   that instant. Nothing is due in a gap; both passes of a repeated hour are.
 //!
 //! A schedule may ask otherwise ([`ClockChange`]): `run_once` takes every expression as fixed
-//! times, `skip` lets a time run only where the wall shows it, and only at its first coming. What is left
-//! out for that is told by [`CronCadence::left_out`].
+//! times, `skip` lets a time run only where the wall shows it, and only at its first coming. What
+//! is left out for that is told by [`CronCadence::left_out`].
 //!
 //! Guarantees: results strictly increase, lie strictly after what was asked, and cost some hundred
 //! nanoseconds wherever the next one is; counting costs by clock changes and months, not by runs.
@@ -102,8 +102,8 @@ impl CronCadence {
     }
 
     /// The times in `(after, until]` that the clock-change policy leaves out and tells of: those
-    /// that the clock jumped over (under `skip`, at a millisecond before the jump) and the second coming
-    /// of those that would run whenever they are shown.
+    /// that the clock jumped over (under `skip`, at a millisecond before the jump) and the second
+    /// coming of those that would run whenever they are shown.
     #[must_use]
     pub fn left_out(&self, after: Timestamp, until: Timestamp) -> Vec<LedgerRange> {
         let mut ranges = Vec::new();

@@ -43,8 +43,8 @@ pub use self::ruled::{CalendarRule, RuledCadence, SHIFT_DAYS, SHIFT_GRID_MAX};
 use crate::domain::calendar::OnExcluded;
 use crate::domain::fault::Fault;
 use crate::domain::schedule::LedgerRange;
-use crate::domain::{Timestamp, text_enum};
 use crate::domain::trigger::EventRule;
+use crate::domain::{Timestamp, text_enum};
 
 /// Seconds of the first look back from now for the newest instant; quadrupled while in vain.
 const LOOK_BACK: i64 = 60;
@@ -154,7 +154,9 @@ impl Cadence {
         let Some(first) = rules.first() else { return self };
         let zone = match &self {
             Self::Cron(cron) => cron.zone,
-            Self::Interval(_) | Self::OneTime(_) | Self::Ruled(_) => first.coverage.zone(),
+            Self::Interval(_) | Self::OneTime(_) | Self::Event(_) | Self::Ruled(_) => {
+                first.coverage.zone()
+            }
         };
         Self::Ruled(Box::new(RuledCadence { grid: self, rules, on_excluded, zone }))
     }
@@ -164,7 +166,7 @@ impl Cadence {
     pub fn grid(&self) -> &Self {
         match self {
             Self::Ruled(ruled) => &ruled.grid,
-            Self::Cron(_) | Self::Interval(_) | Self::OneTime(_) => self,
+            Self::Cron(_) | Self::Interval(_) | Self::OneTime(_) | Self::Event(_) => self,
         }
     }
 
@@ -175,7 +177,7 @@ impl Cadence {
         match self {
             _ if until <= after => Vec::new(),
             Self::Cron(cron) => cron.left_out(after, until),
-            Self::Interval(_) | Self::OneTime(_) => Vec::new(),
+            Self::Interval(_) | Self::OneTime(_) | Self::Event(_) => Vec::new(),
             Self::Ruled(ruled) => {
                 let mut ranges = ruled.grid.left_out(after, until);
                 ranges.extend(ruled.left_out(after, until));
@@ -189,7 +191,7 @@ impl Cadence {
     pub fn leaves_out(&self) -> bool {
         match self {
             Self::Cron(cron) => cron.clock_change != ClockChange::Default,
-            Self::Interval(_) | Self::OneTime(_) => false,
+            Self::Interval(_) | Self::OneTime(_) | Self::Event(_) => false,
             Self::Ruled(_) => true,
         }
     }

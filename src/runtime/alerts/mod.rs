@@ -116,13 +116,13 @@ impl Watch {
                 return Ok(LOOK_EVERY);
             }
             let (next_at, now, has_more) = (scan.next_at, scan.now, scan.has_more);
-            if self.advance(scan).await? {
-                continue;
-            }
-            match next_at {
-                Some(next) if next <= now => self.tick().await?,
-                _ if has_more => {}
-                next => return Ok(until(next, now)),
+            let is_due = next_at.is_some_and(|next| next <= now);
+            let has_advanced = self.advance(scan).await?;
+            // What is due is told however many failures come in meanwhile.
+            if is_due {
+                self.tick().await?;
+            } else if !has_advanced && !has_more {
+                return Ok(until(next_at, now));
             }
         }
     }

@@ -7,11 +7,10 @@
 
 use std::time::Duration;
 
-use actix::{Actor, AsyncContext, Context, Handler, WrapFuture};
+use actix::{Actor, AsyncContext, Context, WrapFuture};
 
 use crate::domain::execution::ExecutionStatus;
 use crate::runtime::executor::launcher::Launcher;
-use crate::runtime::wake::{Wake, Waker};
 use crate::store::{Store, StoreError, Topic};
 use crate::supervision::Vitals;
 
@@ -29,7 +28,6 @@ pub struct Triggers {
     /// The safety net: a lost announcement costs at most this, and so long a run may wait that
     /// waited for an earlier one.
     tick: Duration,
-    waker: Waker,
     vitals: Vitals,
 }
 
@@ -37,11 +35,11 @@ impl Triggers {
     /// Triggers over the store.
     #[must_use]
     pub fn new(store: Store, launcher: Launcher, tick: Duration, vitals: Vitals) -> Self {
-        Self { store, launcher, tick, waker: Waker::default(), vitals }
+        Self { store, launcher, tick, vitals }
     }
 }
 
-crate::actor_messages!(Triggers: Wake);
+crate::actor_messages!(Triggers:);
 
 impl Actor for Triggers {
     type Context = Context<Self>;
@@ -51,18 +49,9 @@ impl Actor for Triggers {
             store: self.store.clone(),
             launcher: self.launcher.clone(),
             tick: self.tick,
-            waker: self.waker.clone(),
             vitals: self.vitals.clone(),
         };
         ctx.spawn(work.run().into_actor(self));
-    }
-}
-
-impl Handler<Wake> for Triggers {
-    type Result = ();
-
-    fn handle(&mut self, _: Wake, _: &mut Self::Context) {
-        self.waker.wake();
     }
 }
 
@@ -70,7 +59,6 @@ struct Work {
     store: Store,
     launcher: Launcher,
     tick: Duration,
-    waker: Waker,
     vitals: Vitals,
 }
 
@@ -93,7 +81,6 @@ impl Work {
             tokio::select! {
                 _ = inbox.changed() => {}
                 _ = state.changed() => {}
-                () = self.waker.woken() => {}
                 () = tokio::time::sleep(wait) => {}
             }
         }

@@ -2,9 +2,9 @@
 
 mod acts;
 mod admission;
+mod alerts;
 mod breakers;
 mod calendars;
-mod alerts;
 mod executions;
 mod groups;
 mod inbox;

@@ -14,6 +14,8 @@ use crate::store::op::OpResult;
 use crate::store::sql_types::{Instant, Uid, sql};
 use crate::store::statement::execution_row;
 
+/// `$1`, later by `$2` microseconds a place.
+pub(crate) const LATER: &str = "$1 + (r.place * $2) * interval '1 microsecond'";
 /// The planner knows its indexes, and needs no word about those of gated rows.
 pub(crate) const BY_GATE: &str = "";
 /// Likewise.

@@ -258,8 +258,10 @@ async fn open_errors(tx: &mut Tx) -> OpResult<Vec<ErrorFact>> {
     Ok(found)
 }
 
+type LetterColumns = (i64, i64, String, Option<i64>, Option<String>, Instant);
+
 async fn letters(tx: &mut Tx) -> OpResult<Vec<LetterFact>> {
-    let rows: Vec<(i64, i64, String, Option<i64>, Option<String>, Instant)> = dead_letters::table
+    let rows: Vec<LetterColumns> = dead_letters::table
         .filter(dead_letters::status.eq("pending"))
         .order(dead_letters::id.desc())
         .limit(ROWS_MAX)

@@ -11,11 +11,11 @@ use std::sync::Arc;
 
 use diesel::dsl::count_star;
 use diesel::prelude::*;
-use diesel::sql_types::Text;
+use diesel::sql_types::{BigInt, Text};
 use diesel_async::RunQueryDsl;
 
 use super::super::{Db, locked};
-use super::{Tx, hot};
+use super::{Tx, gated, hot};
 use crate::clock::Timestamp;
 use crate::domain::breaker::{
     Breaker, BreakerPolicy, BreakerState, Force, Report, TargetGate, Transition, Verdict,
@@ -26,12 +26,16 @@ use crate::domain::execution::NewExecution;
 use crate::store::op::{OpResult, not_found, wrong_state};
 use crate::store::recovery_rows::{BreakerChangeRaw, BreakerRowRaw, BreakerValues};
 use crate::store::schema::{breaker_history, breakers as t, task_executions};
-use crate::store::sql_types::Instant;
+use crate::store::sql_types::{Instant, sql};
 use crate::store::{
     BreakerAct, BreakerChange, BreakerCounts, BreakerOrder, BreakerRow, Finish, KeysetPage,
     KeysetRequest, Topic,
 };
 
+/// So many of what a target held start at once when it works again.
+const AT_ONCE: i64 = 5;
+/// Then one in so long, or sooner if all of them would not start within `openMs`.
+const SPACING_MICROS: i64 = 100_000;
 /// Changes of one breaker that are kept.
 const HISTORY_MAX: i64 = 100;
 
@@ -208,7 +212,7 @@ async fn judge(tx: &mut Tx, target: &str, reports: &[Report], may_make: bool) ->
     }
     if row.breaker.state == BreakerState::Closed {
         if before.state != BreakerState::Closed {
-            tx.changed(Topic::Gated);
+            release(tx, &row).await?;
         }
     } else {
         hold(tx, target).await?;
@@ -217,6 +221,44 @@ async fn judge(tx: &mut Tx, target: &str, reports: &[Report], may_make: bool) ->
         tx.changed(Topic::Gated);
     }
     Ok(())
+}
+
+/// Lets what a target held start: the first few at once, the others one after the other. A target
+/// that has just come back is not met by all that waited for it.
+async fn release(tx: &mut Tx, row: &BreakerRow) -> OpResult<()> {
+    let now = Instant(tx.now().await?);
+    let waiting: Waiting = diesel::sql_query(
+        "SELECT count(*) AS waiting FROM task_executions WHERE status = 'pending' AND gated \
+         AND target = $1 AND available_at <= $2",
+    )
+    .bind::<Text, _>(&row.key)
+    .bind::<sql::Instant, _>(now)
+    .get_result(tx.conn())
+    .await?;
+    let open_ms = i64::try_from(row.breaker.policy.open_ms).unwrap_or(i64::MAX);
+    let spacing = (open_ms.saturating_mul(1_000) / waiting.waiting.max(1)).min(SPACING_MICROS);
+    diesel::sql_query(format!(
+        "UPDATE task_executions SET held_by = '', held_reason = NULL, available_at = {} \
+         FROM (SELECT w.id AS row_id, row_number() OVER (ORDER BY w.rank_at, w.id) - $3 AS place \
+         FROM (SELECT id, rank_at FROM task_executions WHERE status = 'pending' AND gated \
+         AND target = $4 AND available_at <= $1{}) AS w) AS r WHERE id = r.row_id AND r.place > 0",
+        gated::LATER,
+        hot::PASS_OVER_LOCKED
+    ))
+    .bind::<sql::Instant, _>(now)
+    .bind::<BigInt, _>(spacing)
+    .bind::<BigInt, _>(AT_ONCE)
+    .bind::<Text, _>(&row.key)
+    .execute(tx.conn())
+    .await?;
+    tx.changed(Topic::Gated);
+    Ok(())
+}
+
+#[derive(QueryableByName)]
+struct Waiting {
+    #[diesel(sql_type = BigInt)]
+    waiting: i64,
 }
 
 /// Sets aside what waits for the target.
@@ -390,6 +432,7 @@ pub(crate) async fn breaker_act(tx: &mut Tx, order: &BreakerOrder) -> OpResult<B
             lock(tx, &order.key).await?.ok_or_else(|| not_found("breaker", &order.key))?
         }
     };
+    let was = row.breaker.state;
     let force = |is_open, until| Force {
         is_open,
         until,
@@ -418,6 +461,9 @@ pub(crate) async fn breaker_act(tx: &mut Tx, order: &BreakerOrder) -> OpResult<B
     row.updated_at = now;
     if row.breaker.state == BreakerState::Open {
         hold(tx, &order.key).await?;
+    }
+    if row.breaker.state == BreakerState::Closed && was != BreakerState::Closed {
+        release(tx, &row).await?;
     }
     tx.changed(Topic::Gated);
     Ok(row)

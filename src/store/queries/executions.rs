@@ -343,7 +343,8 @@ pub(crate) async fn execution_cancel(tx: &mut Tx, key: &ExecutionKey) -> OpResul
 }
 
 /// Cancels the oldest rows of a schedule that wait or run, `count` of them: those that wait at
-/// once, those that run are asked to end. Rows that were asked before count; backfills are left alone.
+/// once, those that run are asked to end. Rows that were asked before count; backfills are left
+/// alone.
 pub(super) async fn cancel_oldest(tx: &mut Tx, schedule_id: i64, count: i64) -> OpResult<()> {
     let rows: Vec<ExecutionRow> = locked!(
         t::table

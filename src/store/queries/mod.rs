@@ -12,14 +12,14 @@
 
 pub(crate) mod acts;
 pub(crate) mod admission;
-pub(crate) mod attention;
-pub(crate) mod audit;
-pub(crate) mod backfills;
 pub(crate) mod alert_channels;
 pub(crate) mod alert_messages;
 pub(crate) mod alert_rules;
 pub(crate) mod alert_watch;
 pub(crate) mod alerts;
+pub(crate) mod attention;
+pub(crate) mod audit;
+pub(crate) mod backfills;
 pub(crate) mod breakers;
 pub(crate) mod budgets;
 pub(crate) mod calendars;

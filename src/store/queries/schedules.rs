@@ -7,7 +7,6 @@ use diesel::prelude::*;
 use diesel::result::{DatabaseErrorKind, Error as DatabaseError};
 use diesel::sql_types::{BigInt, Bool, Double, Nullable, Text};
 use diesel_async::RunQueryDsl;
-use serde_json::json;
 
 use super::super::{Db, locked};
 use super::documents::{LedgerDocument, document};

@@ -255,12 +255,20 @@ async fn listeners(tx: &mut Tx, events: &[InboxEvent]) -> OpResult<BTreeMap<i64,
     Ok(heard)
 }
 
-/// How many rows of a schedule may wait or run at once; `None` is no limit.
-fn overlap_limit(definition: &ScheduleDefinition) -> Option<i32> {
-    match definition.overlap_policy {
-        OverlapPolicy::Skip => Some(definition.max_concurrent.unwrap_or(1)),
-        OverlapPolicy::Allow => definition.max_concurrent,
-    }
+/// True when older runs give way to newer ones.
+fn makes_room(definition: &ScheduleDefinition) -> bool {
+    definition.overlap_policy == OverlapPolicy::CancelRunning
+}
+
+/// The rows of a schedule that wait or run; those of backfills have a limit of their own.
+async fn count_active(tx: &mut Tx, schedule_id: i64) -> OpResult<i64> {
+    Ok(task_executions::table
+        .filter(task_executions::schedule_id.eq(schedule_id))
+        .filter(task_executions::status.eq_any(executions::ACTIVE))
+        .filter(task_executions::trigger.ne(Trigger::Backfill.as_str()))
+        .select(count_star())
+        .get_result(tx.conn())
+        .await?)
 }
 
 pub(super) async fn standing<'a>(
@@ -269,17 +277,9 @@ pub(super) async fn standing<'a>(
     rule: &'a EventRule,
 ) -> OpResult<Listening<'a>> {
     let definition = &schedule.definition;
-    let room = match overlap_limit(definition) {
+    let room = match definition.overlap_limit().filter(|_| !makes_room(definition)) {
         None => None,
-        Some(limit) => {
-            let active: i64 = task_executions::table
-                .filter(task_executions::schedule_id.eq(schedule.id))
-                .filter(task_executions::status.eq_any(executions::ACTIVE))
-                .select(count_star())
-                .get_result(tx.conn())
-                .await?;
-            Some(i64::from(limit) - active)
-        }
+        Some(limit) => Some(i64::from(limit) - count_active(tx, schedule.id).await?),
     };
     Ok(Listening {
         rule,
@@ -427,6 +427,14 @@ impl Pass {
             made.extend(self.collect(tx, &schedule, &mut listening, held).await?);
         }
         drop(listening);
+        if let Some(limit) = schedule.definition.overlap_limit()
+            && makes_room(&schedule.definition)
+            && !made.is_empty()
+        {
+            // What was just made waits for what gives way to be gone, so nothing of it runs yet.
+            let above = count_active(tx, schedule.id).await? - i64::from(limit);
+            executions::cancel_oldest(tx, schedule.id, above.max(0)).await?;
+        }
         self.count(tx, schedule, made).await
     }
 

@@ -204,7 +204,7 @@ pub(crate) async fn webhook_receive(tx: &mut Tx, request: &InboundRequest) -> Op
         .set(r::event_id.eq(Some(posted.event.id)))
         .execute(tx.conn())
         .await?;
-    Ok(Received::Accepted(posted))
+    Ok(Received::Accepted(Box::new(posted)))
 }
 
 pub(crate) async fn webhook_requests(

@@ -18,6 +18,8 @@ use crate::store::statement::execution_row;
 pub(crate) const BY_GATE: &str = "INDEXED BY task_executions_gated";
 /// That of those who wait longest for several gates.
 pub(crate) const BY_AGE: &str = "INDEXED BY task_executions_elders";
+/// `$1`, later by `$2` microseconds a place.
+pub(crate) const LATER: &str = "$1 + r.place * $2";
 /// That of claims.
 pub(crate) const BY_RANK: &str = "INDEXED BY task_executions_claim";
 /// That of gated rows by instant.

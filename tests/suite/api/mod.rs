@@ -1,8 +1,8 @@
 //! The HTTP API over a real listener and a real store.
 
 mod access;
-mod breakers;
 mod alerts;
+mod breakers;
 mod events;
 mod executions;
 mod failures;

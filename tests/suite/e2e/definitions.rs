@@ -58,7 +58,11 @@ fn texts(directory: &Path) -> Vec<(String, String)> {
 
 fn an_export_imported_elsewhere_makes_the_same_schedules(backend: Backend) {
     let mut first = Server::new(backend).started();
-    first.post("/api/scheduler/schedules", &schedule("nightly/one", "echo 1"));
+    let feast = json!({"kind": "date", "date": "2026-12-24", "yearly": true});
+    first.post("/api/v2/calendars", &json!({"name": "holidays", "entries": [feast]}));
+    let mut one = schedule("nightly/one", "echo 1");
+    one["calendars"] = json!([{"name": "holidays", "mode": "exclude"}]);
+    first.post("/api/scheduler/schedules", &one);
     first.post("/api/scheduler/schedules", &schedule("two", "echo 2"));
     let home = tempfile::tempdir().unwrap();
     let files = home.path().join("files");
@@ -72,13 +76,13 @@ fn an_export_imported_elsewhere_makes_the_same_schedules(backend: Backend) {
     second.post("/api/scheduler/schedules", &schedule("stray", "echo 3"));
     let (status, text) = carillon(&second, &["import", to, "--prune", "--dry-run"]);
     assert_eq!(status, 0, "{text}");
-    assert!(text.contains("2 created, 1 deleted (dry run"), "{text}");
+    assert!(text.contains("3 created, 1 deleted (dry run"), "{text}");
     assert_eq!(names(&second), ["stray"]);
     let (status, text) = carillon(&second, &["import", to, "--prune"]);
     assert_eq!(status, 0, "{text}");
     assert_eq!(names(&second), ["nightly/one", "two"]);
     let (_, text) = carillon(&second, &["import", to, "--prune"]);
-    assert_eq!(text, "2 unchanged\n");
+    assert_eq!(text, "3 unchanged\n");
     assert_eq!(carillon(&second, &["export", "--to", to]).0, 0);
     assert_eq!(texts(&files.join("schedules")), exported);
 
@@ -87,7 +91,7 @@ fn an_export_imported_elsewhere_makes_the_same_schedules(backend: Backend) {
     let text = fs::read_to_string(&path).unwrap();
     fs::write(&path, text.replace("echo 2", "echo two")).unwrap();
     let (_, text) = carillon(&second, &["import", to]);
-    assert!(text.contains("1 unchanged, 1 updated"), "{text}");
+    assert!(text.contains("2 unchanged, 1 updated"), "{text}");
     let found = second.get("/api/scheduler/schedules?q=two");
     assert_eq!(found["items"][0]["taskConfig"]["command"], "echo two");
     let text = fs::read_to_string(&path).unwrap();

@@ -27,7 +27,7 @@ fn link(number: usize, extra: &str) -> Value {
     } else {
         json!({"on": "execution", "schedule": format!("link-{}", number - 1)})
     };
-    let fails = (number * 7 + 3) % 10 == 0;
+    let fails = (number * 7 + 3).is_multiple_of(10);
     let command = format!(
         "echo {number} >> \"$LEDGER.attempts\"; {extra} \
          if [ {fails} = true ] && [ \"$CARILLON_ATTEMPT\" = 1 ]; then exit 75; fi; \

@@ -1,4 +1,5 @@
-//! What people do to running servers: pause a tree of processes, resume it, look at what needs them.
+//! What people do to running servers: pause a tree of processes, resume it, look at what needs
+//! them.
 
 use std::time::Duration;
 

@@ -168,10 +168,7 @@ fn what_is_not_built_yet_is_refused(backend: Backend) {
         "name": "x", "taskType": "shell_command", "taskConfig": {"command": "true"},
         "scheduleType": "interval", "scheduleConfig": {"intervalMs": 1000},
     });
-    for (field, value) in [
-        ("taskType", json!("workflow")),
-        ("taskType", json!("worker_task")),
-    ] {
+    for (field, value) in [("taskType", json!("workflow")), ("taskType", json!("worker_task"))] {
         let mut body = base.clone();
         body[field] = value;
         let (status, problem) = server.call("POST", "/api/scheduler/schedules", &body);

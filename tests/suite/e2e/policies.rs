@@ -132,7 +132,8 @@ fn a_pause_with_an_end_is_over_by_itself_after_a_restart(backend: Backend) {
     let mut server = Server::new(backend).started();
     let made = schedule(&server, "resting", "true", &json!({}));
     let path = format!("/api/scheduler/schedules/{}", made["id"]);
-    let until = (chrono::Utc::now() + chrono::TimeDelta::seconds(2)).to_rfc3339();
+    let until =
+        (carillon::clock::Clock::system().now() + chrono::TimeDelta::seconds(2)).to_rfc3339();
     let paused = server.post(&format!("{path}/pause"), &json!({ "until": until }));
     assert_eq!(paused["enabled"], false);
     server.kill();

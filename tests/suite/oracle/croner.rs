@@ -93,7 +93,12 @@ fn what_an_h_stands_for_agrees_with_croner() {
         let mut theirs = theirs(resolved, *zone, start);
         // A range with a step runs in both comings of a repeated hour there, and in the first here.
         theirs.retain(|due| !cases::is_second_pass(changes, due.timestamp()));
+        // Such a range does not run for what the clock jumps over there, and runs after it here.
+        ours.retain(|due| {
+            theirs.contains(due) || changes.iter().all(|change| change.at != due.timestamp())
+        });
         ours.truncate(theirs.len());
+        theirs.truncate(ours.len());
         if ours != theirs {
             differences
                 .push(format!("{expression} {resolved} {zone} {start}\n {ours:?}\n {theirs:?}"));

@@ -1,4 +1,5 @@
-//! Laws of what people do: acts leave their rows, outcomes set by hand, pauses, what needs a person.
+//! Laws of what people do: acts leave their rows, outcomes set by hand, pauses, what needs a
+//! person.
 
 use carillon::domain::act::Act;
 use carillon::domain::error_record::{DeadLetterStatus, RecoveryDecision, RecoveryStatus};
@@ -74,7 +75,10 @@ pub(crate) async fn an_act_and_its_audit_row_are_one_change(bench: &Bench) {
     assert_eq!(entry.at, bench.now());
     assert_eq!(
         (&entry.before, &entry.after),
-        (&Some(json!({"enabled": true})), &Some(json!({"enabled": false})),)
+        (
+            &Some(json!({"enabled": true})),
+            &Some(json!({"enabled": false, "pausedUntil": null, "pauseReason": null})),
+        )
     );
     // What is refused leaves nothing.
     let store = acting(bench, "schedule.pause");

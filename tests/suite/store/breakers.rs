@@ -168,6 +168,30 @@ pub(crate) async fn a_probe_closes_a_breaker_or_opens_it_again(bench: &Bench) {
     assert_eq!(history[0].execution_id, Some(probe[0].id));
 }
 
+pub(crate) async fn what_a_broken_target_held_does_not_start_all_at_once(bench: &Bench) {
+    const COUNT: usize = 60;
+    let node = node(bench, COUNT + 1).await;
+    open(bench, &node).await;
+    let held = make(bench, COUNT).await;
+    bench.advance(30);
+    let probe = claim(bench, &node).await;
+    assert_eq!(probe.len(), 1);
+    end(bench, vec![completed(&probe[0])]).await;
+    let mut started = claim(bench, &node).await;
+    assert_eq!(started.len(), 5, "a few at once");
+    for _ in 0..10 {
+        bench.clock.advance(Span::from_millis(500));
+        let more = claim(bench, &node).await;
+        assert!(more.len() <= 5, "{} in half a second", more.len());
+        started.extend(more);
+    }
+    assert_eq!(started.len(), 55);
+    bench.advance(1);
+    started.extend(claim(bench, &node).await);
+    let ids = |rows: &[Execution]| rows.iter().map(|row| row.id).collect::<Vec<_>>();
+    assert_eq!(ids(&started), ids(&held)[1..], "in their order");
+}
+
 pub(crate) async fn a_probe_that_fails_uses_no_attempt_of_its_chain(bench: &Bench) {
     let node = node(bench, 5).await;
     open(bench, &node).await;

@@ -1,19 +1,19 @@
 //! Laws of events that set schedules off.
 
-use carillon::domain::error_record::{ErrorType, FailureEntry, RecoveryDecision, RecoveryStatus};
-use carillon::domain::execution::{Execution, ExecutionStatus, Severity};
+use carillon::domain::error_record::{RecoveryDecision, RecoveryStatus};
+use carillon::domain::execution::Execution;
 use carillon::domain::options::{BatchOptions, EventOptions};
 use carillon::domain::schedule::{OverlapPolicy, Schedule, ScheduleDefinition, ScheduleType};
 use carillon::domain::trigger::{DeliveryOutcome, EventKind, InboxEvent};
 use carillon::domain::webhook::Scheme;
 use carillon::store::{
-    ClaimHere, Creation, Dispatched, EventPost, Finish, InboundRequest, InboxFilter, KeysetRequest,
+    ClaimHere, Creation, Dispatched, EventPost, InboundRequest, InboxFilter, KeysetRequest,
     NewInboxEvent, NewWebhook, Posted, Received, ReplayRequest, Retention, StoreError,
     WebhookChange,
 };
 use serde_json::{Value, json};
 
-use super::fixtures::{Bench, claimant, completed, definition, row};
+use super::fixtures::{Bench, claimant, completed, definition, failed, row};
 
 const ALL: KeysetRequest = KeysetRequest { limit: 100, below: None };
 
@@ -76,20 +76,6 @@ async fn running_of(bench: &Bench, schedule: &Schedule) -> (Execution, ClaimHere
     new.traceparent = Some("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01".to_owned());
     let made = bench.store.execution_create_batch(vec![new], Some(claim.clone())).await.unwrap();
     (made.into_iter().next().unwrap(), claim)
-}
-
-fn failed(execution: &Execution, decision: RecoveryDecision) -> Finish {
-    Finish {
-        status: ExecutionStatus::Failed,
-        failure: Some(FailureEntry {
-            error_type: ErrorType::ExecutionFailure,
-            severity: Severity::High,
-            fingerprint: "f".to_owned(),
-            max_retry_attempts: 3,
-            decision,
-        }),
-        ..completed(execution)
-    }
 }
 
 pub(crate) async fn a_posted_event_fires_each_schedule_that_listens_once(bench: &Bench) {
@@ -334,6 +320,7 @@ pub(crate) async fn an_edit_changes_what_is_heard(bench: &Bench) {
         definition: listener("one", json!({"on": "event", "name": "b"})),
         next_run_at: None,
         ledger: Vec::new(),
+        settled_at: None,
     };
     bench.store.schedule_update(change).await.unwrap();
     assert!(post(bench, named("a", Value::Null)).await.deliveries.is_empty());
@@ -394,6 +381,7 @@ pub(crate) async fn events_are_kept_for_seven_days_and_held_ones_until_they_ran(
         events: week,
         events_min: 0,
         dead_letters: week,
+        audit: week,
         batch: 100,
     };
     bench.advance(7 * 86_400 + 1);

@@ -5,8 +5,8 @@
 
 mod acts;
 mod admission;
-mod breakers;
 mod alerts;
+mod breakers;
 mod errors;
 mod executions;
 pub(crate) mod fixtures;
@@ -15,6 +15,7 @@ mod inbox;
 mod ledger;
 mod migrations;
 mod models;
+mod month;
 mod outages;
 mod places;
 mod plans;
@@ -162,6 +163,7 @@ laws! {
         five_failures_open_a_breaker_and_hold_what_waits,
         a_retry_that_comes_due_while_a_breaker_is_open_waits,
         a_probe_closes_a_breaker_or_opens_it_again,
+        what_a_broken_target_held_does_not_start_all_at_once,
         a_probe_that_fails_uses_no_attempt_of_its_chain,
         a_probe_that_never_reports_frees_its_place,
         of_racing_claims_one_gets_the_probe,
@@ -210,6 +212,9 @@ laws! {
         an_edit_changes_what_is_heard,
         a_webhook_takes_each_id_once,
         events_are_kept_for_seven_days_and_held_ones_until_they_ran,
+    }
+    month {
+        a_month_of_failures_recovers_by_itself,
     }
     system {
         events_are_dense_under_concurrent_writers,

@@ -83,7 +83,7 @@ impl Trial {
     }
 
     /// Ends what would never settle by itself.
-    pub(super) fn settle_acts(&self, boundary: &str) {
+    pub(super) fn settle_acts(&mut self, boundary: &str) {
         match boundary {
             // Refused when it was skipped before the end.
             "execution_skip" => self.act("skip", &Value::Null),

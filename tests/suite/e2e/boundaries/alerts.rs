@@ -13,7 +13,9 @@ fn channel(name: &str) -> Value {
 }
 
 fn rule(name: &str) -> Value {
-    json!({"name": name, "on": ["error_recorded"], "channels": [name], "groupWaitMs": 0})
+    // What the kill itself broke is in the same group.
+    json!({"name": name, "on": ["error_recorded"], "channels": [name], "groupWaitMs": 0,
+           "groupBy": "rule"})
 }
 
 /// A run that fails for good.

@@ -59,7 +59,7 @@ impl Trial {
     }
 
     /// Ends what would never settle by itself, and sends again what may be sent again.
-    pub(super) fn settle_failures(&self, boundary: &str) {
+    pub(super) fn settle_failures(&mut self, boundary: &str) {
         match boundary {
             "dead_letters_resubmit" => self.resubmit_many_once(),
             other => self.settle_policies(other),

@@ -7,9 +7,10 @@
 //! it fails here.
 
 mod acts;
-mod failures;
-mod planning;
 mod alerts;
+mod failures;
+mod listening;
+mod planning;
 mod policies;
 
 use std::collections::BTreeSet;

@@ -18,7 +18,7 @@ impl Trial {
             }
             "schedule_set_enabled" => self.paused(&Value::Null),
             "schedule_resume_due" => {
-                let until = chrono::Utc::now() + chrono::TimeDelta::seconds(2);
+                let until = carillon::clock::Clock::system().now() + chrono::TimeDelta::seconds(2);
                 self.paused(&json!({"until": until.to_rfc3339()}))
             }
             "calendar_update" | "calendar_delete" => {
@@ -31,7 +31,7 @@ impl Trial {
                 slow["ratePerMinute"] = json!(1);
                 self.server.post(&path, &slow)["id"].clone()
             }
-            _ => Value::Null,
+            other => self.prepare_listening(other),
         }
     }
 
@@ -61,7 +61,7 @@ impl Trial {
             "backfill_stop" => {
                 server.call("POST", &format!("{BACKFILLS}/{id}/stop"), &Value::Null);
             }
-            other => panic!("nothing leads to {other}: say what does"),
+            other => self.provoke_listening(other),
         }
     }
 
@@ -73,7 +73,7 @@ impl Trial {
         match boundary {
             "schedule_pause" => Some(server.get(&schedule)["enabled"] == false),
             "schedule_set_enabled" => Some(server.get(&schedule)["enabled"] == true),
-            "schedule_skip" => Some(server.get(&format!("{schedule}/ledger"))["total"] == 1),
+            "schedule_skip" => Some(server.get(&schedule)["version"] == 2),
             "calendar_create" => Some(!named(&server.get(CALENDARS), &self.key()).is_empty()),
             "calendar_update" => Some(server.get(&calendar)["description"] == "edited"),
             "calendar_delete" => Some(server.call("GET", &calendar, &Value::Null).0 == 404),
@@ -81,12 +81,12 @@ impl Trial {
             "backfill_stop" => {
                 Some(server.get(&format!("{BACKFILLS}/{id}"))["status"] == "stopped")
             }
-            _ => None,
+            other => self.listening_shows(other),
         }
     }
 
     /// Sends again what has a key, and waits for what comes with time.
-    pub(super) fn settle_planning(&self, boundary: &str) {
+    pub(super) fn settle_planning(&mut self, boundary: &str) {
         match boundary {
             "calendar_create" => {
                 self.keyed(CALENDARS, &calendar(&self.key()));
@@ -106,7 +106,7 @@ impl Trial {
             "schedule_resume_due" => {
                 self.wait_for(&format!("{SCHEDULES}/{}", self.made), "enabled", &json!(true));
             }
-            _ => {}
+            other => self.settle_listening(other),
         }
     }
 

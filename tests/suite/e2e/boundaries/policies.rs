@@ -58,7 +58,7 @@ impl Trial {
     }
 
     /// Ends what would never settle by itself.
-    pub(super) fn settle_policies(&self, boundary: &str) {
+    pub(super) fn settle_policies(&mut self, boundary: &str) {
         let (server, id) = (&self.server, &self.made);
         match boundary {
             "deadline_sweep" => {

@@ -9,12 +9,12 @@ check:
 
 # format everything
 fmt:
-    cargo fmt
+    cargo fmt --all
 
 # what the lints say
 lint:
-    cargo fmt --check
-    cargo clippy --locked --all-targets -- -D warnings
+    cargo fmt --all --check
+    cargo clippy --locked --workspace --all-targets -- -D warnings
 
 # all tests, or those that match: just test -E 'test(cadence)'
 test *arguments:

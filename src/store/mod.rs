@@ -38,7 +38,6 @@ mod policies;
 mod postgres;
 mod recovery_rows;
 mod recovery_types;
-mod schema;
 mod shared;
 mod sql_types;
 mod sqlite;
@@ -46,6 +45,8 @@ mod statement;
 mod types;
 
 use std::sync::Arc;
+
+use carillon_schema::tables as schema;
 
 pub use acts::{
     ActedExecution, AttentionLimits, AuditFilter, ErrorPageFilter, ExecutionActs, OutcomeOverride,

@@ -15,23 +15,8 @@ use diesel::sqlite::{Sqlite, SqliteValue};
 use serde_json::Value;
 use uuid::Uuid;
 
-/// The names for `schema.rs`.
-pub(crate) mod sql {
-    /// `timestamptz` or INTEGER microseconds since 1970.
-    #[derive(Clone, Copy, Debug, diesel::sql_types::SqlType, diesel::query_builder::QueryId)]
-    #[diesel(postgres_type(oid = 1184, array_oid = 1185), sqlite_type(name = "Long"))]
-    pub struct Instant;
-
-    /// `jsonb` or TEXT.
-    #[derive(Clone, Copy, Debug, diesel::sql_types::SqlType, diesel::query_builder::QueryId)]
-    #[diesel(postgres_type(oid = 3802, array_oid = 3807), sqlite_type(name = "Text"))]
-    pub struct JsonDoc;
-
-    /// `uuid` or TEXT.
-    #[derive(Clone, Copy, Debug, diesel::sql_types::SqlType, diesel::query_builder::QueryId)]
-    #[diesel(postgres_type(oid = 2950, array_oid = 2951), sqlite_type(name = "Text"))]
-    pub struct Uid;
-}
+/// The types of the columns.
+pub(crate) use carillon_schema::types as sql;
 
 /// An instant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, AsExpression, FromSqlRow)]

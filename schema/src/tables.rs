@@ -1,10 +1,10 @@
-//! The tables, once for both back ends: [`sql`](super::sql_types::sql) has the types that differ.
+//! The tables, once for both back ends: [`types`](crate::types) has the types that differ.
 //!
 //! Kept in step with `migrations/` by hand; the conformance suite reads and writes every table.
 
 diesel::table! {
     use diesel::sql_types::{BigInt, Bool, Double, Integer, Nullable, SmallInt, Text};
-    use crate::store::sql_types::sql::{Instant, JsonDoc, Uid};
+    use crate::types::{Instant, JsonDoc, Uid};
 
     task_schedules (id) {
         id -> BigInt,
@@ -51,7 +51,7 @@ diesel::table! {
 
 diesel::table! {
     use diesel::sql_types::{BigInt, Nullable, Text};
-    use crate::store::sql_types::sql::{Instant, JsonDoc};
+    use crate::types::{Instant, JsonDoc};
 
     calendars (id) {
         id -> BigInt,
@@ -74,7 +74,7 @@ diesel::table! {
 
 diesel::table! {
     use diesel::sql_types::{BigInt, Bool, Integer, Nullable, Text};
-    use crate::store::sql_types::sql::Instant;
+    use crate::types::Instant;
 
     backfills (id) {
         id -> BigInt,
@@ -102,7 +102,7 @@ diesel::table! {
 
 diesel::table! {
     use diesel::sql_types::{BigInt, Bool, Double, Integer, Nullable, SmallInt, Text};
-    use crate::store::sql_types::sql::{Instant, JsonDoc, Uid};
+    use crate::types::{Instant, JsonDoc, Uid};
 
     task_executions (id) {
         id -> BigInt,
@@ -158,7 +158,7 @@ diesel::table! {
 
 diesel::table! {
     use diesel::sql_types::{BigInt, Bool, Double, Integer, Nullable, SmallInt, Text};
-    use crate::store::sql_types::sql::{Instant, JsonDoc, Uid};
+    use crate::types::{Instant, JsonDoc, Uid};
 
     task_queues (id) {
         id -> BigInt,
@@ -175,7 +175,7 @@ diesel::table! {
 
 diesel::table! {
     use diesel::sql_types::{BigInt, Bool, Double, Integer, Nullable, SmallInt, Text};
-    use crate::store::sql_types::sql::{Instant, JsonDoc, Uid};
+    use crate::types::{Instant, JsonDoc, Uid};
 
     chain_deadlines (chain_id) {
         chain_id -> Uid,
@@ -190,7 +190,7 @@ diesel::table! {
 
 diesel::table! {
     use diesel::sql_types::{BigInt, Bool, Double, Integer, Nullable, SmallInt, Text};
-    use crate::store::sql_types::sql::{Instant, JsonDoc, Uid};
+    use crate::types::{Instant, JsonDoc, Uid};
 
     execution_logs (execution_id, line) {
         execution_id -> BigInt,
@@ -206,7 +206,7 @@ diesel::table! {
 
 diesel::table! {
     use diesel::sql_types::{BigInt, Bool, Double, Integer, Nullable, SmallInt, Text};
-    use crate::store::sql_types::sql::{Instant, JsonDoc, Uid};
+    use crate::types::{Instant, JsonDoc, Uid};
 
     error_records (id) {
         id -> BigInt,
@@ -233,7 +233,7 @@ diesel::table! {
 
 diesel::table! {
     use diesel::sql_types::{BigInt, Bool, Double, Integer, Nullable, SmallInt, Text};
-    use crate::store::sql_types::sql::{Instant, JsonDoc, Uid};
+    use crate::types::{Instant, JsonDoc, Uid};
 
     dead_letters (id) {
         id -> BigInt,
@@ -256,7 +256,7 @@ diesel::table! {
 
 diesel::table! {
     use diesel::sql_types::{BigInt, Bool, Double, Integer, Nullable, SmallInt, Text};
-    use crate::store::sql_types::sql::{Instant, JsonDoc, Uid};
+    use crate::types::{Instant, JsonDoc, Uid};
 
     schedule_ledger (id) {
         id -> BigInt,
@@ -271,7 +271,7 @@ diesel::table! {
 
 diesel::table! {
     use diesel::sql_types::{BigInt, Bool, Double, Integer, Nullable, SmallInt, Text};
-    use crate::store::sql_types::sql::{Instant, JsonDoc, Uid};
+    use crate::types::{Instant, JsonDoc, Uid};
 
     event_counter (id) {
         id -> Integer,
@@ -281,7 +281,7 @@ diesel::table! {
 
 diesel::table! {
     use diesel::sql_types::{BigInt, Bool, Double, Integer, Nullable, SmallInt, Text};
-    use crate::store::sql_types::sql::{Instant, JsonDoc, Uid};
+    use crate::types::{Instant, JsonDoc, Uid};
 
     event_chunks (last_seq) {
         last_seq -> BigInt,
@@ -293,7 +293,7 @@ diesel::table! {
 
 diesel::table! {
     use diesel::sql_types::{BigInt, Bool, Double, Integer, Nullable, SmallInt, Text};
-    use crate::store::sql_types::sql::{Instant, JsonDoc, Uid};
+    use crate::types::{Instant, JsonDoc, Uid};
 
     nodes (boot_id) {
         boot_id -> Uid,
@@ -306,7 +306,7 @@ diesel::table! {
 
 diesel::table! {
     use diesel::sql_types::{BigInt, Bool, Double, Integer, Nullable, SmallInt, Text};
-    use crate::store::sql_types::sql::{Instant, JsonDoc, Uid};
+    use crate::types::{Instant, JsonDoc, Uid};
 
     idempotency_keys (key) {
         key -> Text,
@@ -319,7 +319,7 @@ diesel::table! {
 
 diesel::table! {
     use diesel::sql_types::{BigInt, Bool, Double, Integer, Nullable, SmallInt, Text};
-    use crate::store::sql_types::sql::{Instant, JsonDoc, Uid};
+    use crate::types::{Instant, JsonDoc, Uid};
 
     system_state (key) {
         key -> Text,
@@ -330,7 +330,7 @@ diesel::table! {
 
 diesel::table! {
     use diesel::sql_types::{BigInt, Bool, Double, Integer, Nullable, SmallInt, Text};
-    use crate::store::sql_types::sql::{Instant, JsonDoc, Uid};
+    use crate::types::{Instant, JsonDoc, Uid};
 
     api_keys (id) {
         id -> BigInt,
@@ -347,7 +347,7 @@ diesel::table! {
 
 diesel::table! {
     use diesel::sql_types::{BigInt, Bool, Double, Integer, Nullable, SmallInt, Text};
-    use crate::store::sql_types::sql::{Instant, JsonDoc, Uid};
+    use crate::types::{Instant, JsonDoc, Uid};
 
     websocket_sessions (session_id) {
         session_id -> Uid,
@@ -362,7 +362,7 @@ diesel::table! {
 
 diesel::table! {
     use diesel::sql_types::{BigInt, Bool, Double, Integer, Nullable, SmallInt, Text};
-    use crate::store::sql_types::sql::{Instant, JsonDoc, Uid};
+    use crate::types::{Instant, JsonDoc, Uid};
 
     breakers (id) {
         id -> BigInt,
@@ -387,7 +387,7 @@ diesel::table! {
 
 diesel::table! {
     use diesel::sql_types::{BigInt, Bool, Double, Integer, Nullable, SmallInt, Text};
-    use crate::store::sql_types::sql::{Instant, JsonDoc, Uid};
+    use crate::types::{Instant, JsonDoc, Uid};
 
     breaker_history (id) {
         id -> BigInt,
@@ -404,7 +404,7 @@ diesel::table! {
 
 diesel::table! {
     use diesel::sql_types::{BigInt, Bool, Double, Integer, Nullable, SmallInt, Text};
-    use crate::store::sql_types::sql::{Instant, JsonDoc, Uid};
+    use crate::types::{Instant, JsonDoc, Uid};
 
     error_groups (id) {
         id -> BigInt,
@@ -431,7 +431,7 @@ diesel::table! {
 
 diesel::table! {
     use diesel::sql_types::{BigInt, Bool, Double, Integer, Nullable, SmallInt, Text};
-    use crate::store::sql_types::sql::{Instant, JsonDoc, Uid};
+    use crate::types::{Instant, JsonDoc, Uid};
 
     retry_budgets (key) {
         key -> Text,
@@ -442,7 +442,7 @@ diesel::table! {
 
 diesel::table! {
     use diesel::sql_types::{BigInt, Bool, Double, Integer, Nullable, SmallInt, Text};
-    use crate::store::sql_types::sql::{Instant, JsonDoc, Uid};
+    use crate::types::{Instant, JsonDoc, Uid};
 
     audit_log (id) {
         id -> BigInt,
@@ -462,7 +462,7 @@ diesel::table! {
 
 diesel::table! {
     use diesel::sql_types::{BigInt, Bool, Double, Integer, Nullable, SmallInt, Text};
-    use crate::store::sql_types::sql::{Instant, JsonDoc, Uid};
+    use crate::types::{Instant, JsonDoc, Uid};
 
     execution_acts (execution_id) {
         execution_id -> BigInt,
@@ -479,7 +479,7 @@ diesel::table! {
 
 diesel::table! {
     use diesel::sql_types::{BigInt, Bool, Double, Integer, Nullable, SmallInt, Text};
-    use crate::store::sql_types::sql::{Instant, JsonDoc, Uid};
+    use crate::types::{Instant, JsonDoc, Uid};
 
     alert_channels (id) {
         id -> BigInt,
@@ -493,7 +493,7 @@ diesel::table! {
 
 diesel::table! {
     use diesel::sql_types::{BigInt, Bool, Double, Integer, Nullable, SmallInt, Text};
-    use crate::store::sql_types::sql::{Instant, JsonDoc, Uid};
+    use crate::types::{Instant, JsonDoc, Uid};
 
     alert_rules (id) {
         id -> BigInt,
@@ -509,7 +509,7 @@ diesel::table! {
 
 diesel::table! {
     use diesel::sql_types::{BigInt, Bool, Double, Integer, Nullable, SmallInt, Text};
-    use crate::store::sql_types::sql::{Instant, JsonDoc, Uid};
+    use crate::types::{Instant, JsonDoc, Uid};
 
     alert_cursor (id) {
         id -> Integer,
@@ -520,7 +520,7 @@ diesel::table! {
 
 diesel::table! {
     use diesel::sql_types::{BigInt, Bool, Double, Integer, Nullable, SmallInt, Text};
-    use crate::store::sql_types::sql::{Instant, JsonDoc, Uid};
+    use crate::types::{Instant, JsonDoc, Uid};
 
     alerts (id) {
         id -> BigInt,
@@ -555,7 +555,7 @@ diesel::table! {
 
 diesel::table! {
     use diesel::sql_types::{BigInt, Bool, Double, Integer, Nullable, SmallInt, Text};
-    use crate::store::sql_types::sql::{Instant, JsonDoc, Uid};
+    use crate::types::{Instant, JsonDoc, Uid};
 
     alert_subjects (subject, alert_id) {
         subject -> Text,
@@ -568,7 +568,7 @@ diesel::table! {
 
 diesel::table! {
     use diesel::sql_types::{BigInt, Bool, Double, Integer, Nullable, SmallInt, Text};
-    use crate::store::sql_types::sql::{Instant, JsonDoc, Uid};
+    use crate::types::{Instant, JsonDoc, Uid};
 
     alert_messages (id) {
         id -> BigInt,
@@ -588,7 +588,7 @@ diesel::table! {
 
 diesel::table! {
     use diesel::sql_types::{BigInt, Bool, Double, Integer, Nullable, SmallInt, Text};
-    use crate::store::sql_types::sql::{Instant, JsonDoc, Uid};
+    use crate::types::{Instant, JsonDoc, Uid};
 
     alert_deliveries (id) {
         id -> BigInt,
@@ -618,7 +618,7 @@ diesel::allow_tables_to_appear_in_same_query!(calendars, schedule_calendars, tas
 
 diesel::table! {
     use diesel::sql_types::{BigInt, Bool, Double, Integer, Nullable, SmallInt, Text};
-    use crate::store::sql_types::sql::{Instant, JsonDoc, Uid};
+    use crate::types::{Instant, JsonDoc, Uid};
 
     event_inbox (id) {
         id -> BigInt,
@@ -639,7 +639,7 @@ diesel::table! {
 
 diesel::table! {
     use diesel::sql_types::{BigInt, Bool, Double, Integer, Nullable, SmallInt, Text};
-    use crate::store::sql_types::sql::{Instant, JsonDoc, Uid};
+    use crate::types::{Instant, JsonDoc, Uid};
 
     event_listeners (source, schedule_id) {
         source -> Text,
@@ -650,7 +650,7 @@ diesel::table! {
 
 diesel::table! {
     use diesel::sql_types::{BigInt, Bool, Double, Integer, Nullable, SmallInt, Text};
-    use crate::store::sql_types::sql::{Instant, JsonDoc, Uid};
+    use crate::types::{Instant, JsonDoc, Uid};
 
     event_deliveries (id) {
         id -> BigInt,
@@ -667,7 +667,7 @@ diesel::table! {
 
 diesel::table! {
     use diesel::sql_types::{BigInt, Bool, Double, Integer, Nullable, SmallInt, Text};
-    use crate::store::sql_types::sql::{Instant, JsonDoc, Uid};
+    use crate::types::{Instant, JsonDoc, Uid};
 
     inbound_webhooks (id) {
         id -> BigInt,
@@ -683,7 +683,7 @@ diesel::table! {
 
 diesel::table! {
     use diesel::sql_types::{BigInt, Bool, Double, Integer, Nullable, SmallInt, Text};
-    use crate::store::sql_types::sql::{Instant, JsonDoc, Uid};
+    use crate::types::{Instant, JsonDoc, Uid};
 
     inbound_requests (id) {
         id -> BigInt,

@@ -20,7 +20,7 @@ use chrono::TimeDelta;
 use crate::domain::Timestamp;
 use crate::domain::breaker::TargetGate;
 use crate::domain::execution::Priority;
-use crate::domain::options::{RateLimit, ResourceNeeds};
+use crate::domain::options::{Away, RateLimit, ResourceNeeds};
 
 /// How long past its rank somebody waits before it keeps places in the gates that are open to it.
 pub const PATIENCE: TimeDelta = TimeDelta::seconds(30);
@@ -44,6 +44,8 @@ pub struct Candidate {
     pub target: Option<String>,
     /// What it needs of the node.
     pub needs: Option<ResourceNeeds>,
+    /// The node that it keeps away from.
+    pub away: Option<Away>,
     /// The lane it waits in so far; empty for none.
     pub held_by: String,
     /// What people were told so far.
@@ -132,6 +134,8 @@ pub struct Standing {
     pub targets: HashMap<String, TargetGate>,
     /// The node's room; none when it does not limit.
     pub room: Option<Room>,
+    /// The node that claims, when another one is there to take what keeps away from it.
+    pub replaceable: Option<String>,
 }
 
 /// One that starts.
@@ -180,6 +184,8 @@ enum Lane {
     Room,
     /// It asks for more than the whole node has; another may have it.
     TooBig,
+    /// It is left to other nodes.
+    Away(String),
 }
 
 impl Lane {
@@ -196,6 +202,7 @@ impl Lane {
             Self::Schedule(id) => format!("schedule:{id}"),
             Self::Room => "room".to_owned(),
             Self::TooBig => "too-big".to_owned(),
+            Self::Away(node) => format!("away:{node}"),
         };
         if is_elder { format!("{ELDERS}{name}") } else { name }
     }
@@ -293,6 +300,10 @@ impl Judge {
         if is_elder && candidate.rank_at + PATIENCE <= self.now {
             self.take_places(candidate, false);
         }
+        let is_left = matches!(no.lane, Lane::Away(_));
+        if is_left && !candidate.held_by.is_empty() {
+            return;
+        }
         let lane = no.lane.text(is_elder);
         if candidate.held_by != lane || candidate.held_reason.as_ref() != Some(&no.reason) {
             self.plan.hold.push(Hold { id: candidate.id, lane, reason: no.reason.clone() });
@@ -301,7 +312,8 @@ impl Judge {
     }
 
     fn refusal(&mut self, candidate: &Candidate) -> Option<No> {
-        self.refused_by_queue_or_target(candidate)
+        self.refused_by_node(candidate)
+            .or_else(|| self.refused_by_queue_or_target(candidate))
             .or_else(|| self.refused_by_key(candidate))
             .or_else(|| self.refused_by_schedule(candidate))
             .or_else(|| self.refused_by_room(candidate))
@@ -310,6 +322,19 @@ impl Judge {
     /// The reason of the first that is held in a lane holds for all behind it.
     fn behind(&self, lane: &Lane) -> Option<No> {
         self.held.get(lane).and_then(|reason| No::new(lane.clone(), reason.clone()))
+    }
+
+    /// What failed here is left to another node for a while. Lanes are the same for all nodes, this
+    /// refusal is not: what another gate holds stays in that lane.
+    fn refused_by_node(&mut self, candidate: &Candidate) -> Option<No> {
+        let away = candidate.away.as_ref()?;
+        let is_here = self.standing.replaceable.as_ref() == Some(&away.from);
+        if !is_here || away.until <= self.now {
+            return None;
+        }
+        self.look_again(away.until);
+        let reason = format!("it failed on {}; another node may take it", away.from);
+        No::new(Lane::Away(away.from.clone()), reason)
     }
 
     fn refused_by_queue_or_target(&mut self, candidate: &Candidate) -> Option<No> {

@@ -18,6 +18,7 @@ fn one(id: i64) -> Candidate {
         schedule: None,
         target: None,
         needs: None,
+        away: None,
         held_by: String::new(),
         held_reason: None,
     }
@@ -85,6 +86,24 @@ fn what_was_told_before_is_not_told_again() {
         ..keyed(1, "a", 1)
     };
     assert_eq!(plan_admission(vec![told], standing, at(0)).hold, []);
+}
+
+#[test]
+fn what_failed_here_is_left_to_another_node_for_a_while() {
+    let away = |id, from: &str, until| Candidate {
+        away: Some(Away { from: from.to_owned(), until: at(until) }),
+        ..one(id)
+    };
+    let all = || vec![away(1, "here", 30), away(2, "there", 30), away(3, "here", 0)];
+    let alone = plan_admission(all(), slots(9), at(0));
+    assert_eq!(started(&alone), [1, 2, 3]);
+    let among = Standing { replaceable: Some("here".to_owned()), ..slots(9) };
+    let plan = plan_admission(all(), among.clone(), at(0));
+    assert_eq!(started(&plan), [2, 3]);
+    assert_eq!(reasons(&plan), [(1, "it failed on here; another node may take it")]);
+    assert_eq!((plan.hold[0].lane.as_str(), plan.look_again_at), ("away:here", Some(at(30))));
+    let held = Candidate { held_by: "queue:q".to_owned(), ..away(1, "here", 30) };
+    assert_eq!(plan_admission(vec![held], among, at(0)).hold, []);
 }
 
 #[test]
@@ -251,6 +270,7 @@ impl Job {
             schedule: self.schedule.map(|id| (i64::from(id), limits.schedule)),
             target: None,
             needs: self.cpu.map(|cpu| ResourceNeeds { cpu: Some(f64::from(cpu)), memory_mb: None }),
+            away: None,
             held_by: String::new(),
             held_reason: None,
         }

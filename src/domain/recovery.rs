@@ -17,6 +17,7 @@ use crate::domain::execution::{
     Execution, ExecutionError, ExecutionStatus, Gates, NewExecution, Severity, Trigger,
 };
 use crate::domain::fingerprint::{fingerprint, pattern_of};
+use crate::domain::options::Away;
 use crate::domain::retry::RetryPolicy;
 
 /// Kind of an attempt whose node was lost.
@@ -157,6 +158,9 @@ pub fn error_type(task_type: &str, kind: &str) -> ErrorType {
     }
 }
 
+/// How long a retry waits for another node than the one on which its chain failed.
+pub const AWAY_FOR: chrono::TimeDelta = chrono::TimeDelta::seconds(30);
+
 /// The next attempt of a failed row's chain.
 #[must_use]
 pub fn next_attempt(failed: &Execution, execution_id: Uuid, now: DateTime<Utc>) -> NewExecution {
@@ -167,6 +171,13 @@ pub fn next_attempt(failed: &Execution, execution_id: Uuid, now: DateTime<Utc>) 
     } else {
         (failed.new.failures_before, failed.new.crashes_before)
     };
+    let mut task = failed.new.task.clone();
+    let is_elsewhere = task.options.recovery.retry_on_another_node;
+    task.options.admission.away = failed
+        .node_id
+        .as_ref()
+        .filter(|_| is_elsewhere)
+        .map(|node| Away { from: node.clone(), until: now + AWAY_FOR });
     NewExecution {
         execution_id,
         trigger: Trigger::Retry,
@@ -176,7 +187,8 @@ pub fn next_attempt(failed: &Execution, execution_id: Uuid, now: DateTime<Utc>) 
         failures_before: failures,
         crashes_before: crashes,
         dedup_key: None,
-        gates: Gates::of(&failed.new.task),
+        gates: Gates::of(&task),
+        task,
         ..NewExecution::clone(&failed.new)
     }
 }

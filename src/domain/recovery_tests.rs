@@ -154,6 +154,25 @@ fn the_next_attempt_keeps_its_chain_instant_and_task() {
 }
 
 #[test]
+fn a_retry_that_asks_for_it_keeps_away_from_the_node_that_failed() {
+    let mut failed = row(Value::Null, 0, 0);
+    failed.status = ExecutionStatus::Failed;
+    failed.error = Some(ExecutionError::new("exit_code", "exit status 1"));
+    failed.node_id = Some("a".to_owned());
+    assert_eq!(next_attempt(&failed, Uuid::max(), now()).task.options.admission.away, None);
+    Arc::make_mut(&mut failed.new).task.options.recovery.retry_on_another_node = true;
+    let next = next_attempt(&failed, Uuid::max(), now());
+    let away = Away { from: "a".to_owned(), until: now() + AWAY_FOR };
+    assert_eq!(next.task.options.admission.away, Some(away));
+    assert!(next.gates.is_gated);
+    let mut second = failed.clone();
+    second.new = Arc::new(next);
+    second.node_id = Some("b".to_owned());
+    let third = next_attempt(&second, Uuid::max(), now());
+    assert_eq!(third.task.options.admission.away.unwrap().from, "b");
+}
+
+#[test]
 fn a_rule_overrules_the_table_and_the_policy() {
     let with = |then, kind: &str, failures| {
         let mut row = row(json!({"retryOn": []}), failures, 0);

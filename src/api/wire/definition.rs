@@ -51,7 +51,7 @@ const KNOWN: &[&str] = &[
 ];
 
 /// Fields of the contract that are not built yet.
-const PLANNED: &[&str] = &["calendar", "preemptible", "retryOnAnotherNode"];
+const PLANNED: &[&str] = &["preemptible"];
 
 /// What an answer has beside the definition; only the server writes it.
 const READ_ONLY: &[&str] = &[

@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::domain::Timestamp;
+
 /// When an execution may start, beside a free slot.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
@@ -31,6 +33,19 @@ pub struct AdmissionOptions {
     /// What it needs of its node.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub resources: Option<ResourceNeeds>,
+    /// The node that it keeps away from for a while; the server's word, for retries that are to be
+    /// made on another one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub away: Option<Away>,
+}
+
+/// A node that a retry keeps away from, as long as there is another.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Away {
+    /// The node on which the attempt before failed.
+    pub from: String,
+    /// From then on it may run anywhere: better there than not at all.
+    pub until: Timestamp,
 }
 
 /// How often something may start.
@@ -63,5 +78,6 @@ impl AdmissionOptions {
             || self.concurrency_key.is_some()
             || self.overlap_limit.is_some()
             || self.resources.is_some()
+            || self.away.is_some()
     }
 }

@@ -16,7 +16,7 @@ mod recovery;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-pub use self::admission::{AdmissionOptions, RateLimit, ResourceNeeds};
+pub use self::admission::{AdmissionOptions, Away, RateLimit, ResourceNeeds};
 pub use self::cadence::{CadenceOptions, ClockChoice, ExcludedChoice};
 pub use self::events::{BatchOptions, DEDUP_WINDOW_DEFAULT_MS, EventOptions};
 pub use self::recovery::{BreakerOptions, RecoveryOptions, RetryBudget};

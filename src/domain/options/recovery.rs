@@ -17,6 +17,9 @@ pub struct RecoveryOptions {
     /// How many retries may be planned.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub retry_budget: Option<RetryBudget>,
+    /// A retry is made on another node than the attempt that failed, when there is one.
+    #[serde(skip_serializing_if = "super::is_default")]
+    pub retry_on_another_node: bool,
 }
 
 /// The breaker of what a task depends on; see `domain::breaker`.

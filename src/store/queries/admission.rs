@@ -12,7 +12,7 @@ use diesel::prelude::*;
 use diesel::sql_types::{BigInt, Bool, Nullable, SmallInt, Text};
 use diesel_async::RunQueryDsl;
 
-use super::{Tx, breakers, executions, gated, queues};
+use super::{Tx, breakers, executions, gated, nodes, queues};
 use crate::clock::Timestamp;
 use crate::domain::admission::{Candidate, ELDERS, KeyRule, Room, Standing, Usage, plan_admission};
 use crate::domain::execution::{Execution, RANK_SPAN};
@@ -87,6 +87,7 @@ impl CandidateRow {
             schedule: self.schedule_id.zip(admission.overlap_limit),
             target: self.target,
             needs: admission.resources,
+            away: admission.away,
             held_by: self.held_by,
             held_reason: self.held_reason,
         })
@@ -232,6 +233,10 @@ async fn standing_of(
     let targets = names(candidates.iter().map(|one| one.target.as_ref()));
     if !targets.is_empty() {
         standing.targets = breakers::target_gates(tx, &targets).await?;
+    }
+    let here = &request.claim.claimant.node_id;
+    if candidates.iter().any(|one| one.away.as_ref().is_some_and(|away| away.from == *here)) {
+        standing.replaceable = nodes::has_other(tx, here).await?.then(|| here.clone());
     }
     if let Some(capacity) = request.capacity
         && candidates.iter().any(|one| one.needs.is_some())

@@ -81,6 +81,16 @@ pub(crate) async fn node_stop(tx: &mut Tx, boot_id: &Uuid) -> OpResult<()> {
     Ok(())
 }
 
+/// True when a node of another name holds a lease.
+pub(super) async fn has_other(tx: &mut Tx, node_id: &str) -> OpResult<bool> {
+    let now = Instant(tx.lease_now().await?);
+    let others = t::table
+        .filter(t::node_id.ne(node_id))
+        .filter(t::stopped_at.is_null())
+        .filter(t::lease_until.gt(now));
+    Ok(diesel::select(diesel::dsl::exists(others)).get_result(tx.conn()).await?)
+}
+
 pub(crate) async fn node_list(tx: &mut Tx) -> OpResult<Vec<NodeRow>> {
     let rows: Vec<NodeRowRaw> = t::table
         .order((t::started_at.desc(), t::boot_id.asc()))

@@ -162,6 +162,26 @@ fn what_a_killed_node_ran_is_retried_by_another_in_time() {
 }
 
 #[test]
+fn a_retry_is_made_on_another_node_when_it_asks_for_it() {
+    let mut fleet = Fleet::of(2);
+    let run = json!({
+        "taskType": "shell_command",
+        "taskConfig": {"command": "exit 1"},
+        "retryPolicy": {"maxAttempts": 5, "baseMs": 50, "maxMs": 100, "retryOn": ["exit_code"]},
+        "retryOnAnotherNode": true,
+    });
+    let run = fleet.nodes[0].post("/api/execution/executions", &run);
+    let of_chain =
+        format!("FROM task_executions WHERE chain_id = '{}'", run["chainId"].as_str().unwrap());
+    let ended = format!("SELECT count(*) {of_chain} AND status = 'failed'");
+    let cluster = &fleet.cluster;
+    fleet.nodes[0].until("five attempts failed", |_| cluster.query(&ended) == "5");
+    let nodes = cluster.query(&format!("SELECT node_id {of_chain} ORDER BY attempt"));
+    let nodes: Vec<&str> = nodes.lines().collect();
+    assert!(nodes.windows(2).all(|pair| pair[0] != pair[1]), "{nodes:?}");
+}
+
+#[test]
 fn late_results_of_a_frozen_node_are_refused_and_it_comes_back_as_another() {
     let mut fleet = Fleet::of(3);
     for round in 0..rounds() {

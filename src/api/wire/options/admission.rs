@@ -41,6 +41,7 @@ pub(super) fn read(fields: &mut Fields<'_>) -> AdmissionOptions {
         concurrency_limit: limit,
         rate_limit,
         overlap_limit: None,
+        away: None,
         order: fields.integer("order", -ORDER_MAX..=ORDER_MAX).map(small),
         sla_ms: fields.integer("slaMs", 1..=SLA_MAX_MS),
         resources: read_resources(fields),

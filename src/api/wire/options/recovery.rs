@@ -11,11 +11,13 @@ use crate::domain::fields::Fields as Inner;
 use crate::domain::options::{BreakerOptions, RecoveryOptions, RetryBudget};
 
 /// The fields read here.
-pub(super) const FIELDS: &[&str] = &["breaker", "recoveryRules", "retryBudget"];
+pub(super) const FIELDS: &[&str] =
+    &["breaker", "recoveryRules", "retryBudget", "retryOnAnotherNode"];
 
 const BREAKER: &str = "breaker";
 const RULES: &str = "recoveryRules";
 const BUDGET: &str = "retryBudget";
+const ELSEWHERE: &str = "retryOnAnotherNode";
 const WHEN: &str = "recoveryRules.when";
 
 const KEY_MAX: usize = 100;
@@ -31,7 +33,12 @@ pub(super) fn read(fields: &mut Fields<'_>) -> RecoveryOptions {
     let breaker = breaker.and_then(|read| fields.take(read));
     let budget = object(fields, BUDGET).map(read_budget);
     let budget = budget.and_then(|read| fields.take(read));
-    RecoveryOptions { breaker, rules: read_rules(fields), retry_budget: budget }
+    RecoveryOptions {
+        breaker,
+        rules: read_rules(fields),
+        retry_budget: budget,
+        retry_on_another_node: fields.flag(ELSEWHERE).unwrap_or(false),
+    }
 }
 
 /// Writes them, every field there.
@@ -39,6 +46,7 @@ pub(super) fn write(options: &RecoveryOptions, body: &mut Map<String, Value>) {
     body.insert(BREAKER.to_owned(), json!(options.breaker));
     body.insert(RULES.to_owned(), json!(options.rules));
     body.insert(BUDGET.to_owned(), json!(options.retry_budget));
+    body.insert(ELSEWHERE.to_owned(), json!(options.retry_on_another_node));
 }
 
 fn object<'a>(fields: &mut Fields<'a>, name: &'static str) -> Option<&'a Map<String, Value>> {
@@ -206,6 +214,7 @@ mod tests {
                 {"when": {"httpStatus": [404], "kinds": ["http_4xx"]}, "then": "ignore"},
             ],
             "retryBudget": {"maxRetries": 10, "perMs": 60_000},
+            "retryOnAnotherNode": true,
         });
         let mut fields = Fields::of(&value, FIELDS, &[]).unwrap();
         let options = read(&mut fields);

@@ -13,8 +13,8 @@ use super::{Plan, Report};
 use crate::clock::Timestamp;
 use crate::runtime::handles::Handles;
 
-/// What is reported of a distribution.
-const SHARES: [f64; 3] = [0.5, 0.99, 1.0];
+/// The shares of a distribution that are reported.
+pub(super) const SHARES: [f64; 3] = [0.5, 0.99, 1.0];
 /// Tasks that run at once.
 const SLOTS: usize = 4_096;
 /// Time between two creations of the pick-up scenario: 50 a second.
@@ -121,13 +121,15 @@ async fn late(plan: &Plan, report: &mut Report, case: Case) -> Result<(), String
     Ok(())
 }
 
-async fn wait_for(marks: &Marks, expected: usize) {
+/// Waits until so much was noted, or for stragglers long enough.
+pub(super) async fn wait_for(marks: &Marks, expected: usize) {
     let until = Instant::now() + STRAGGLERS;
     while marks.count() < expected && Instant::now() < until {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
 }
 
-fn millis(span: Span) -> f64 {
+/// A span in milliseconds; 0 when it is negative.
+pub(super) fn millis(span: Span) -> f64 {
     span.to_std().unwrap_or_default().as_secs_f64() * 1_000.0
 }

@@ -8,6 +8,7 @@
 //! Not here: pass or fail. Figures depend on the machine; tests do not.
 
 mod crash;
+mod events;
 mod fanout;
 mod http;
 mod kill;
@@ -43,7 +44,7 @@ pub struct Plan {
 type Scenario = for<'a> fn(&'a Plan, &'a mut Report) -> LocalBoxFuture<'a, Result<(), String>>;
 
 /// Every scenario: its name, what it measures, how.
-pub const SCENARIOS: [(&str, &str, Scenario); 10] = [
+pub const SCENARIOS: [(&str, &str, Scenario); 11] = [
     ("throughput", "no-op functions a second, whole way", |plan, report| {
         Box::pin(throughput::functions(plan, report))
     }),
@@ -55,6 +56,9 @@ pub const SCENARIOS: [(&str, &str, Scenario); 10] = [
     }),
     ("lateness", "from the instant due to running, 1 to 10,000 schedules", |plan, report| {
         Box::pin(latency::lateness(plan, report))
+    }),
+    ("events", "from a posted event to its task, and on to the next", |plan, report| {
+        Box::pin(events::run(plan, report))
     }),
     ("shell", "shell commands a second", |plan, report| Box::pin(throughput::shell(plan, report))),
     ("crash", "from an actor's crash to work resumed", |plan, report| {

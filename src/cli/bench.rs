@@ -18,8 +18,8 @@ Examples:
 /// Measures this binary on this machine.
 #[derive(Debug, Args)]
 pub(super) struct Bench {
-    /// What to measure (throughput, drain, pick-up, lateness, shell, crash, kill, start, http,
-    /// fan-out); everything when nothing is named.
+    /// What to measure (throughput, drain, pick-up, lateness, events, shell, crash, kill, start,
+    /// http, fan-out); everything when nothing is named.
     scenarios: Vec<String>,
     /// How long each scenario measures.
     #[arg(long, default_value_t = 10, value_name = "SECONDS")]

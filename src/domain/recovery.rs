@@ -2,7 +2,8 @@
 //!
 //! An attempt that failed is charged to one of three accounts. A failure of the task counts
 //! against `maxAttempts`; a lost node counts against `maxCrashAttempts` (a task that keeps taking
-//! its node down is poison); an interruption by a shutdown counts against neither. The decision is
+//! its node down is poison); an interruption, by a shutdown or
+//! for something urgent, counts against neither. The decision is
 //! made from the row alone, with the rules that it carries, so that the transaction that ends the
 //! attempt can write it.
 
@@ -24,6 +25,8 @@ use crate::domain::retry::RetryPolicy;
 pub const NODE_LOST: &str = "node_lost";
 /// Kind of an attempt that a shutdown ended.
 pub const INTERRUPTED: &str = "interrupted";
+/// Kind of an attempt that made room for something urgent.
+pub const PREEMPTED: &str = "preempted";
 /// Kind of an attempt that ran longer than its timeout.
 pub const TIMEOUT: &str = "timeout";
 
@@ -51,7 +54,7 @@ impl Charge {
     pub fn of(kind: &str) -> Self {
         match kind {
             NODE_LOST => Self::Crash,
-            INTERRUPTED => Self::Free,
+            INTERRUPTED | PREEMPTED => Self::Free,
             _ => Self::Failure,
         }
     }
@@ -82,6 +85,9 @@ pub fn plan_failure(
     let policy = RetryPolicy::from_stored(&task.retry_policy);
     let (failures, crashes) = counts_after(&row.new, &error.kind);
     let mut severity = task.severity;
+    if error.kind == PREEMPTED {
+        severity = Severity::Low;
+    }
     let decision = match Charge::of(&error.kind) {
         Charge::Crash if crashes >= limits.max_crash_attempts => {
             severity = Severity::Critical;
@@ -152,7 +158,7 @@ pub fn error_type(task_type: &str, kind: &str) -> ErrorType {
     match kind {
         TIMEOUT => ErrorType::Timeout,
         NODE_LOST => ErrorType::NodeLost,
-        INTERRUPTED | "panic" | "internal" => ErrorType::Internal,
+        INTERRUPTED | PREEMPTED | "panic" | "internal" => ErrorType::Internal,
         _ if task_type == "conductor_task" => ErrorType::ConductorError,
         _ => ErrorType::ExecutionFailure,
     }
@@ -172,6 +178,9 @@ pub fn next_attempt(failed: &Execution, execution_id: Uuid, now: DateTime<Utc>) 
         (failed.new.failures_before, failed.new.crashes_before)
     };
     let mut task = failed.new.task.clone();
+    if kind == PREEMPTED {
+        task.options.admission.preempted += 1;
+    }
     let is_elsewhere = task.options.recovery.retry_on_another_node;
     task.options.admission.away = failed
         .node_id

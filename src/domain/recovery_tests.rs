@@ -138,6 +138,11 @@ fn an_interruption_is_charged_to_neither_account() {
     ended.error = Some(ExecutionError::new(INTERRUPTED, "drained"));
     let next = next_attempt(&ended, Uuid::max(), now());
     assert_eq!((next.failures_before, next.crashes_before), (0, 2));
+    assert_eq!(retry_in(&decide(&ended, PREEMPTED)), Some(0));
+    ended.error = Some(ExecutionError::new(PREEMPTED, "it made room"));
+    let next = next_attempt(&ended, Uuid::max(), now());
+    assert_eq!((next.failures_before, next.crashes_before), (0, 2));
+    assert_eq!(next.task.options.admission.preempted, 1);
 }
 
 #[test]

@@ -34,6 +34,11 @@ pub fn superseded() {
     counter!(names::LEASE_SUPERSEDED).increment(1);
 }
 
+/// Tasks were interrupted to make room for urgent ones.
+pub fn preempted(count: usize) {
+    counter!(names::PREEMPTED).increment(count as u64);
+}
+
 /// Rows of lost nodes were ended.
 pub fn leases_expired(count: usize) {
     counter!(names::LEASE_EXPIRED).increment(count as u64);

@@ -15,6 +15,8 @@ pub enum StopReason {
     Cancel,
     /// A drain reached its deadline: it ends `failed` with `interrupted`.
     Interrupt,
+    /// It makes room for something urgent: it ends `failed` with `preempted`.
+    Preempt,
 }
 
 /// Steers one running task; cheap to clone.
@@ -44,6 +46,17 @@ impl TaskControl {
     /// Ends the task as interrupted. Does nothing once the task is being stopped.
     pub fn interrupt(&self) {
         self.request(StopReason::Interrupt);
+    }
+
+    /// Ends the task to make room. Does nothing once the task is being stopped.
+    pub fn preempt(&self) {
+        self.request(StopReason::Preempt);
+    }
+
+    /// True once somebody asked for the end of the task.
+    #[must_use]
+    pub fn is_stopping(&self) -> bool {
+        self.stop.borrow().is_some()
     }
 
     /// Lets the task stand still, or go on; only tasks with processes of their own obey.

@@ -54,6 +54,7 @@ async fn race<T>(
         reason = control.stopped() => Err(match reason {
             StopReason::Cancel => Cut::Cancel,
             StopReason::Interrupt => Cut::Interrupt,
+            StopReason::Preempt => Cut::Preempt,
         }),
         () = control.lease_lost() => Err(Cut::Lease),
         () = tokio::time::sleep(timeout) => Err(Cut::Timeout),

@@ -226,6 +226,8 @@ pub(crate) enum Cut {
     Cancel,
     /// A drain reached its deadline.
     Interrupt,
+    /// It makes room for something urgent.
+    Preempt,
     /// The lease ran out.
     Lease,
 }
@@ -243,6 +245,9 @@ impl Cut {
             Self::Cancel => Outcome::Cancelled { result, extra },
             Self::Interrupt => {
                 failed("interrupted", "the server was drained while the task ran", result, extra)
+            }
+            Self::Preempt => {
+                failed("preempted", "it made room for a task of high priority", result, extra)
             }
             Self::Lease => {
                 failed("node_lost", "the lease ran out while the task ran", result, extra)

@@ -79,6 +79,8 @@ metrics! {
         "Running executions taken from a node that went silent.";
     LEASE_SUPERSEDED = Counter "lease_superseded_total" []
         "Results dropped because the lease was lost.";
+    PREEMPTED = Counter "preempted_total" []
+        "Tasks interrupted to make room for urgent ones.";
     NODE_HEARTBEAT_AGE = Gauge "node_heartbeat_age_seconds" []
         "Age of this node's last confirmed heartbeat.";
     CLOCK_SKEW = Gauge "clock_skew_seconds" []

@@ -50,9 +50,6 @@ const KNOWN: &[&str] = &[
     "owner",
 ];
 
-/// Fields of the contract that are not built yet.
-const PLANNED: &[&str] = &["preemptible"];
-
 /// What an answer has beside the definition; only the server writes it.
 const READ_ONLY: &[&str] = &[
     "id",
@@ -109,7 +106,7 @@ pub(crate) struct Parsed {
 /// 422 with every fault.
 pub(crate) fn parse(value: &Value, around: &Surroundings<'_>) -> Result<Parsed, ApiError> {
     let known: Vec<&str> = KNOWN.iter().copied().chain(options::schedule_fields()).collect();
-    let mut fields = Fields::of(value, &known, PLANNED)?;
+    let mut fields = Fields::of(value, &known, &[])?;
     let mut options = options::read_schedule(&mut fields);
     let name = fields.needed_text("name", NAME_MAX);
     let task = read_task(&mut fields, &around.task_maxima);

@@ -84,7 +84,7 @@ async fn every_fault_is_named_by_its_path() {
         "scheduleType": "interval",
         "scheduleConfig": { "intervalMs": 5 },
         "priority": "urgent",
-        "preemptible": true,
+        "preemptible": 1,
         "queueLimit": 3,
         "startAt": "2027-01-02T00:00:00Z",
         "endAt": "2027-01-01T00:00:00Z",
@@ -96,7 +96,7 @@ async fn every_fault_is_named_by_its_path() {
         ("taskConfig.comand", "unknown_field"),
         ("scheduleConfig.intervalMs", "out_of_range"),
         ("priority", "invalid_value"),
-        ("preemptible", "not_supported_yet"),
+        ("preemptible", "invalid_type"),
         ("queueLimit", "invalid_value"),
         ("endAt", "out_of_range"),
     ] {
@@ -130,11 +130,7 @@ async fn a_user_to_run_as_goes_with_the_task_and_is_shown_beside_it() {
 
 #[tokio::test]
 async fn what_is_not_built_yet_says_so() {
-    let cases = [
-        ("preemptible", json!(true)),
-        ("taskType", json!("worker_task")),
-        ("taskType", json!("workflow")),
-    ];
+    let cases = [("taskType", json!("worker_task")), ("taskType", json!("workflow"))];
     for (field, value) in cases {
         let error = read(&with(&[(field, value)])).unwrap_err();
         assert_eq!((error.status().as_u16(), error.code()), (422, "not_supported_yet"), "{field}");

@@ -42,7 +42,7 @@ impl AdHoc {
             "runAt",
             "dedupKey",
         ];
-        let planned = ["delayMs", "preemptible"];
+        let planned = ["delayMs"];
         let known: Vec<&str> = known.into_iter().chain(options::task_fields()).collect();
         let mut fields = Fields::of(value, &known, &planned)?;
         let task = read_task(&mut fields, maxima);

@@ -33,6 +33,12 @@ pub struct AdmissionOptions {
     /// What it needs of its node.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub resources: Option<ResourceNeeds>,
+    /// It may be interrupted and begun anew to make room for what is urgent.
+    #[serde(skip_serializing_if = "super::is_default")]
+    pub preemptible: bool,
+    /// How often its chain made room; the server's word.
+    #[serde(skip_serializing_if = "super::is_default")]
+    pub preempted: i32,
     /// The node that it keeps away from for a while; the server's word, for retries that are to be
     /// made on another one.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -17,6 +17,7 @@ use crate::domain::recovery::RecoveryLimits;
 use crate::runtime::batch::Batcher;
 use crate::runtime::executor::host::HostWatch;
 use crate::runtime::executor::logs::LogWriter;
+use crate::runtime::executor::preemption::Preemptible;
 use crate::runtime::executor::running::{Reservation, RunningSet};
 use crate::runtime::executor::worker;
 use crate::runtime::meter;
@@ -240,6 +241,9 @@ impl Launcher {
         }
         self.inner.counters.started.fetch_add(1, Ordering::Relaxed);
         meter::execution_started(&row);
+        if let Some(task) = Preemptible::of(&row) {
+            self.inner.running.may_make_room(task);
+        }
         let turn = self.inner.next_arbiter.fetch_add(1, Ordering::Relaxed);
         let Some(arbiter) = self.inner.arbiters.get(turn % self.inner.arbiters.len()) else {
             return;
@@ -257,6 +261,13 @@ impl Launcher {
     /// Asks a task that runs here to stop; false when it does not run here.
     pub fn cancel(&self, id: i64) -> bool {
         self.inner.running.control(id).map(|control| control.cancel()).is_some()
+    }
+
+    /// Interrupts tasks to make room.
+    pub fn preempt(&self, ids: &[i64]) {
+        for control in ids.iter().filter_map(|id| self.inner.running.control(*id)) {
+            control.preempt();
+        }
     }
 
     /// Ends everything that runs here as interrupted.

@@ -10,6 +10,7 @@ pub mod launcher;
 pub mod log_plan;
 pub mod logs;
 pub mod plan;
+pub mod preemption;
 pub mod running;
 mod worker;
 
@@ -21,6 +22,7 @@ use tokio::time::Instant;
 
 use crate::clock::Timestamp;
 use crate::runtime::executor::launcher::Launcher;
+use crate::runtime::executor::preemption::{PATIENCE, plan_preemption};
 use crate::runtime::meter;
 use crate::runtime::wake::{Wake, Waker};
 use crate::store::{ClaimGated, ClaimHere, ExecutionKey, Store, StoreError, Topic};
@@ -303,7 +305,7 @@ impl Work {
             let Some(ticket) = self.launcher.ticket(self.batch) else {
                 waiting.backlog = true;
                 waiting.due_at = Instant::now() + TICK;
-                return Ok(());
+                return self.make_room().await;
             };
             let (wanted, kept) = (ticket.claim.slots, ticket.claim.high_only);
             let rows = self.store.execution_claim(ticket.claim.clone()).await?;
@@ -322,6 +324,23 @@ impl Work {
                 return Ok(());
             }
         }
+    }
+
+    /// Interrupts what may be for those of high priority that have waited for a slot for a while.
+    async fn make_room(&self) -> Result<(), StoreError> {
+        let (staying, leaving) = self.launcher.running().preemptible();
+        if staying.is_empty() || !self.launcher.may_claim() {
+            return Ok(());
+        }
+        let most = staying.len() + leaving;
+        let urgent = self.store.execution_urgent_waiting(PATIENCE, most).await?;
+        let chosen = plan_preemption(staying, urgent, leaving);
+        if !chosen.is_empty() {
+            tracing::info!(executions = ?chosen, "making room for tasks of high priority");
+            meter::preempted(chosen.len());
+            self.launcher.preempt(&chosen);
+        }
+        Ok(())
     }
 
     async fn until_next(&self) -> Result<Duration, StoreError> {

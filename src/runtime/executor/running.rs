@@ -12,6 +12,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
+use crate::runtime::executor::preemption::Preemptible;
 use crate::tasks::TaskControl;
 
 /// The running set; clones share it.
@@ -32,6 +33,8 @@ struct Shared {
 #[derive(Default)]
 struct State {
     tasks: HashMap<i64, TaskControl>,
+    /// Those of them that may be interrupted to make room.
+    preemptible: HashMap<i64, Preemptible>,
     /// Slots promised to claims that are on their way to the store.
     reserved: usize,
     /// Rows that ended while hand-overs were under way, also in the order of their ends.
@@ -198,12 +201,32 @@ impl RunningSet {
         true
     }
 
+    /// Says that a task that was entered may be interrupted to make room.
+    pub fn may_make_room(&self, task: Preemptible) {
+        let mut state = self.shared.state.lock();
+        if state.tasks.contains_key(&task.id) {
+            state.preemptible.insert(task.id, task);
+        }
+    }
+
+    /// The tasks that may be interrupted to make room, and how many that could are on their way
+    /// out.
+    #[must_use]
+    pub fn preemptible(&self) -> (Vec<Preemptible>, usize) {
+        let state = self.shared.state.lock();
+        let is_stopping = |id: &i64| state.tasks.get(id).is_some_and(TaskControl::is_stopping);
+        let (leaving, staying): (Vec<_>, Vec<_>) =
+            state.preemptible.values().copied().partition(|task| is_stopping(&task.id));
+        (staying, leaving.len())
+    }
+
     /// Takes out a row whose end is in the store (or whose lease is lost) and frees its slot.
     pub fn end(&self, id: i64) {
         let mut state = self.shared.state.lock();
         if state.tasks.remove(&id).is_none() {
             return;
         }
+        state.preemptible.remove(&id);
         if !state.handovers.is_empty() {
             state.ended.insert(id);
             state.ended_order.push_back(id);

@@ -57,6 +57,19 @@ impl Store {
         run!(self, write, admission::execution_claim_gated(request))
     }
 
+    /// How many rows of high priority, `most` at most, have waited for nothing but a slot for as
+    /// long as `since`.
+    ///
+    /// # Errors
+    /// See [`StoreError`](crate::store::StoreError).
+    pub async fn execution_urgent_waiting(
+        &self,
+        since: Duration,
+        most: usize,
+    ) -> StoreResult<usize> {
+        run!(self, read, admission::execution_urgent_waiting(since, most))
+    }
+
     /// True when any row waits to be admitted one by one.
     ///
     /// # Errors

@@ -21,6 +21,8 @@ pub(crate) const BY_GATE: &str = "";
 /// Likewise.
 pub(crate) const BY_AGE: &str = "";
 /// Likewise.
+pub(crate) const BY_URGENCY: &str = "";
+/// Likewise.
 pub(crate) const BY_RANK: &str = "";
 /// Likewise.
 pub(crate) const BY_GATED_AVAILABLE: &str = "";

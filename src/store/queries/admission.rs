@@ -6,6 +6,7 @@
 //! what came newly and those that wait longest for several gates at once.
 
 use std::collections::{HashMap, HashSet};
+use std::time::Duration;
 
 use diesel::dsl::{count_star, sql as raw};
 use diesel::prelude::*;
@@ -98,6 +99,25 @@ impl CandidateRow {
 struct LaneRow {
     #[diesel(sql_type = Nullable<Text>)]
     lane: Option<String>,
+}
+
+/// Rows of high priority that have waited for nothing but a slot for as long as `since`.
+pub(crate) async fn execution_urgent_waiting(
+    tx: &mut Tx,
+    since: &Duration,
+    most: &usize,
+) -> OpResult<usize> {
+    let now = tx.now().await?;
+    let since = now - chrono::Duration::from_std(*since).unwrap_or_default();
+    let rows: Vec<LaneRow> = diesel::sql_query(format!(
+        "SELECT held_by AS lane FROM task_executions {} WHERE status = 'pending' AND NOT gated \
+         AND priority_rank = 0 AND available_at <= $1 ORDER BY rank_at, id LIMIT {most}",
+        gated::BY_URGENCY
+    ))
+    .bind::<sql::Instant, _>(Instant(since))
+    .load(tx.conn())
+    .await?;
+    Ok(rows.len())
 }
 
 /// True when any row waits to be admitted.

@@ -20,6 +20,8 @@ pub(crate) const BY_GATE: &str = "INDEXED BY task_executions_gated";
 pub(crate) const BY_AGE: &str = "INDEXED BY task_executions_elders";
 /// `$1`, later by `$2` microseconds a place.
 pub(crate) const LATER: &str = "$1 + r.place * $2";
+/// That of what is urgent.
+pub(crate) const BY_URGENCY: &str = "INDEXED BY task_executions_urgent";
 /// That of claims.
 pub(crate) const BY_RANK: &str = "INDEXED BY task_executions_claim";
 /// That of gated rows by instant.

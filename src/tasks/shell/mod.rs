@@ -264,6 +264,7 @@ pub(super) async fn supervise(
                 let (command, why) = match reason {
                     StopReason::Cancel => (Command::Cancel, Cut::Cancel),
                     StopReason::Interrupt => (Command::Interrupt, Cut::Interrupt),
+                    StopReason::Preempt => (Command::Interrupt, Cut::Preempt),
                 };
                 shimmed.tell(command).await;
                 cut = Some(why);
@@ -352,7 +353,11 @@ fn conclude(report: Option<Report>, cut: Option<Cut>, swept: u32, captured: &Cap
     let error = match (report.end, report.exit_code, report.signal) {
         (End::Timeout, ..) => return Cut::Timeout.outcome(Some(result), extra),
         (End::Cancel, ..) => return Cut::Cancel.outcome(Some(result), extra),
-        (End::Interrupt, ..) => return Cut::Interrupt.outcome(Some(result), extra),
+        (End::Interrupt, ..) => {
+            // The shim does not ask what it is interrupted for.
+            let why = cut.filter(|cut| *cut == Cut::Preempt).unwrap_or(Cut::Interrupt);
+            return why.outcome(Some(result), extra);
+        }
         (End::Lease | End::ServerLost, ..) => return Cut::Lease.outcome(Some(result), extra),
         (end @ (End::Memory | End::Cpu | End::Processes | End::Output), ..) => {
             over_limit(end, captured.limits)

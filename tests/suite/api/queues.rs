@@ -95,14 +95,6 @@ async fn what_waits_is_given_another_urgency() {
 }
 
 #[actix_rt::test]
-async fn preemption_is_refused_by_name() {
-    let server = TestServer::start().await;
-    let refused = server.post(RUNS, run(&json!({ "preemptible": true }))).await;
-    assert_eq!(refused.is(422).body["errors"][0]["code"], "not_supported_yet");
-    server.stop().await;
-}
-
-#[actix_rt::test]
 async fn a_schedule_without_runs_is_told_that_nothing_is_known() {
     let server = TestServer::start().await;
     let schedule = json!({

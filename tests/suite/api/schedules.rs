@@ -63,9 +63,9 @@ async fn every_fault_is_named_at_once_and_nothing_is_stored() {
         assert!(errors.iter().any(|fault| fault["field"] == field), "{field} in {errors:?}");
     }
     let mut planned = body("x");
-    planned["preemptible"] = true.into();
+    planned["taskType"] = "workflow".into();
     let reply = server.post(PATH, planned).await;
-    assert_eq!(reply.refuses(422, "not_supported_yet").body["errors"][0]["field"], "preemptible");
+    assert_eq!(reply.refuses(422, "not_supported_yet").body["errors"][0]["field"], "taskType");
     assert_eq!(server.get(PATH).await.body["total"], 0);
     server.stop().await;
 }

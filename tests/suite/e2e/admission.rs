@@ -15,6 +15,7 @@ const RUNS: &str = "/api/execution/executions";
 on_both_stores! {
     a_paused_queue_holds_its_work_and_says_so,
     what_waits_for_a_key_starts_when_the_one_before_ends,
+    an_urgent_run_takes_the_slot_of_one_that_lets_it,
 }
 
 fn task(command: &str, rest: Value) -> Value {
@@ -57,6 +58,34 @@ fn what_waits_for_a_key_starts_when_the_one_before_ends(backend: Backend) {
         assert!(last <= started, "one after the other: {last} and {started}");
         ended["completedAt"].as_str().unwrap().clone_into(&mut last);
     }
+}
+
+fn an_urgent_run_takes_the_slot_of_one_that_lets_it(backend: Backend) {
+    let mut server = Server::new(backend).with("CARILLON_EXECUTOR__SLOTS", "1").started();
+    let is_running = |server: &Server, run: &Value| {
+        server.get(&format!("{RUNS}/{}", run["id"]))["status"] == "running"
+    };
+    let command = "test $CARILLON_ATTEMPT = 2 || sleep 600";
+    let rest = json!({"priority": "low", "preemptible": true, "retryPolicy": {"maxAttempts": 1}});
+    let lenient = server.post(RUNS, &task(command, rest));
+    server.until("the lenient one runs", |server| is_running(server, &lenient));
+    let urgent = server.post(RUNS, &task("true", json!({"priority": "high"})));
+    assert_eq!(server.ended(&urgent["id"])["status"], "completed");
+    let first = server.ended(&lenient["id"]);
+    assert_eq!(
+        (&first["status"], &first["error"]["kind"]),
+        (&json!("failed"), &json!("preempted"))
+    );
+    // It is begun anew, at no cost to its attempts.
+    let list = format!("{RUNS}?limit=50");
+    server.until("its chain completed", |server| {
+        let runs = server.get(&list);
+        runs["items"].as_array().unwrap().iter().any(|run| {
+            run["chainId"] == lenient["chainId"]
+                && run["attempt"] == 2
+                && run["status"] == "completed"
+        })
+    });
 }
 
 #[test]

@@ -7,8 +7,16 @@ use crate::api::wire::body::{Fields, inside};
 use crate::domain::options::{AdmissionOptions, RateLimit, ResourceNeeds};
 
 /// The fields read here.
-pub(super) const FIELDS: &[&str] =
-    &["queue", "concurrencyKey", "concurrencyLimit", "rateLimit", "order", "slaMs", "resources"];
+pub(super) const FIELDS: &[&str] = &[
+    "queue",
+    "concurrencyKey",
+    "concurrencyLimit",
+    "rateLimit",
+    "order",
+    "slaMs",
+    "resources",
+    "preemptible",
+];
 
 /// Bytes of a queue's name and of a key.
 pub(crate) const NAME_MAX: usize = 200;
@@ -41,6 +49,8 @@ pub(super) fn read(fields: &mut Fields<'_>) -> AdmissionOptions {
         concurrency_limit: limit,
         rate_limit,
         overlap_limit: None,
+        preemptible: fields.flag("preemptible").unwrap_or(false),
+        preempted: 0,
         away: None,
         order: fields.integer("order", -ORDER_MAX..=ORDER_MAX).map(small),
         sla_ms: fields.integer("slaMs", 1..=SLA_MAX_MS),
@@ -88,6 +98,7 @@ pub(super) fn write(options: &AdmissionOptions, body: &mut Map<String, Value>) {
     put("order", json!(options.order));
     put("slaMs", json!(options.sla_ms));
     put("resources", json!(options.resources));
+    put("preemptible", json!(options.preemptible));
 }
 
 /// A queue's name in a path.

@@ -93,7 +93,6 @@ pub struct InboxFilter {
 }
 
 /// Past events that are to set a schedule off again.
-#[derive(Clone, Debug)]
 pub struct ReplayRequest {
     /// Which schedule.
     pub schedule_id: i64,
@@ -107,6 +106,8 @@ pub struct ReplayRequest {
     pub is_dry_run: bool,
     /// Claim here what it makes.
     pub claim: Option<ClaimHere>,
+    /// At most once for a key.
+    pub idempotency: Option<Idempotency<Replayed>>,
 }
 
 /// What a replay did, or would do.

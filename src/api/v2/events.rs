@@ -13,7 +13,7 @@ use crate::domain::trigger::{EventKind, InboxEvent, NAME_MAX, PAYLOAD_MAX, is_ev
 use crate::runtime::executor::launcher::ClaimTicket;
 use crate::runtime::handles::Wake;
 use crate::store::{
-    Creation, DeliveryRow, EventPost, InboxFilter, NewInboxEvent, Posted, ReplayRequest,
+    Creation, DeliveryRow, EventPost, InboxFilter, NewInboxEvent, Posted, ReplayRequest, Replayed,
     StoredAnswer,
 };
 
@@ -161,11 +161,6 @@ pub(crate) async fn deliveries(call: Call) -> Answer {
 /// `POST /schedules/{id}/replay {from, to, name?, dryRun?}`.
 pub(crate) async fn replay(call: Call) -> Answer {
     call.no_query()?;
-    if call.headers.contains_key("idempotency-key") {
-        let message = "a replay is named by the server; leave the header out, and look at the \
-                       schedule's deliveries if an answer was lost";
-        return Err(ApiError::invalid_field("Idempotency-Key", "not_supported_yet", message));
-    }
     let body = call.json()?;
     let mut fields = Fields::of(&body, &["from", "to", "name", "dryRun"], &[])?;
     for bound in ["from", "to"] {
@@ -180,9 +175,24 @@ pub(crate) async fn replay(call: Call) -> Answer {
     let (from, to) = fields.finish_with(span)?;
     let ticket = if is_dry_run { None } else { call.state.handles().claim_here(CLAIM) };
     let claim = ticket.as_ref().map(|ticket| ticket.claim.clone());
-    let request = ReplayRequest { schedule_id: call.id()?, from, to, name, is_dry_run, claim };
-    let done = call.state.store().event_replay(request).await?;
-    let body = json!({
+    let idempotency = call.idempotency(move |done: &Replayed, _| StoredAnswer {
+        status: 202,
+        body: replay_answer(done, is_dry_run).to_string(),
+    })?;
+    let schedule_id = call.id()?;
+    let request = ReplayRequest { schedule_id, from, to, name, is_dry_run, claim, idempotency };
+    match call.state.store().event_replay(request).await? {
+        Creation::New(done) | Creation::Existing(done) => {
+            let answer = accepted(&replay_answer(&done, is_dry_run));
+            begin(&call, done.executions, ticket);
+            answer
+        }
+        Creation::Replayed(answer) => replayed(answer),
+    }
+}
+
+fn replay_answer(done: &Replayed, is_dry_run: bool) -> Value {
+    json!({
         "replay": if is_dry_run { None } else { Some(&done.replay) },
         "dryRun": is_dry_run,
         "events": done.events.len(),
@@ -190,7 +200,5 @@ pub(crate) async fn replay(call: Call) -> Answer {
         "runs": done.runs,
         "overlapped": done.overlapped,
         "executions": done.executions.iter().map(|row| row.id).collect::<Vec<_>>(),
-    });
-    begin(&call, done.executions, ticket);
-    accepted(&body)
+    })
 }

@@ -79,7 +79,7 @@ impl Store {
     ///
     /// # Errors
     /// See [`StoreError`](crate::store::StoreError).
-    pub async fn event_replay(&self, request: ReplayRequest) -> StoreResult<Replayed> {
+    pub async fn event_replay(&self, request: ReplayRequest) -> StoreResult<Creation<Replayed>> {
         run!(self, write, replay::event_replay(request))
     }
 

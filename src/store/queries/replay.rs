@@ -6,21 +6,34 @@ use uuid::Uuid;
 
 use super::super::locked;
 use super::triggers::{Pass, execution_of, rule_of, standing};
-use super::{Tx, inbox};
+use super::{Tx, idempotency, inbox};
 use crate::domain::schedule::{Schedule, ScheduleType};
 use crate::domain::trigger::{Delivery, DeliveryOutcome, InboxEvent};
 use crate::store::inbox::REPLAY_MAX;
 use crate::store::models::ScheduleRow;
 use crate::store::op::{OpResult, not_found, wrong_state};
 use crate::store::schema::task_schedules;
-use crate::store::{Dispatched, ReplayRequest, Replayed};
+use crate::store::{Creation, Dispatched, ReplayRequest, Replayed};
 
 /// Stored events that a replay looks at.
 const REPLAY_SCAN_MAX: usize = 10_000;
 
 /// Sets a schedule off again by stored events. Dedup keys do not count: that is what a replay is
 /// for; overlap and `maxExecutions` do.
-pub(crate) async fn event_replay(tx: &mut Tx, request: &ReplayRequest) -> OpResult<Replayed> {
+pub(crate) async fn event_replay(
+    tx: &mut Tx,
+    request: &ReplayRequest,
+) -> OpResult<Creation<Replayed>> {
+    let kept = request.idempotency.as_ref();
+    if let Some(answer) = idempotency::find(tx, kept).await? {
+        return Ok(Creation::Replayed(answer));
+    }
+    let replayed = replay(tx, request).await?;
+    idempotency::save(tx, kept, (&replayed, false)).await?;
+    Ok(Creation::New(replayed))
+}
+
+async fn replay(tx: &mut Tx, request: &ReplayRequest) -> OpResult<Replayed> {
     let row: Option<ScheduleRow> = locked!(
         task_schedules::table
             .filter(task_schedules::id.eq(request.schedule_id))

@@ -48,8 +48,10 @@ async fn a_posted_event_says_what_it_fired() {
     assert_eq!((&dry.is(202).body["events"], &dry.body["runs"]), (&json!(1), &json!(1)));
     let mut real = span;
     real["dryRun"] = json!(false);
-    let replayed = server.post(&format!("{path}/replay"), real).await;
+    let replayed = server.post_once("k", &format!("{path}/replay"), real.clone()).await;
     assert_eq!(replayed.is(202).body["executions"].as_array().unwrap().len(), 1);
+    let again = server.post_once("k", &format!("{path}/replay"), real).await;
+    assert_eq!((&again.body, again.header("idempotency-replayed")), (&replayed.body, "true"));
     server.stop().await;
 }
 

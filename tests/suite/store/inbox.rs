@@ -291,8 +291,12 @@ pub(crate) async fn a_replay_runs_past_events_again_and_says_so_first(bench: &Be
             name: name.map(str::to_owned),
             is_dry_run,
             claim: None,
+            idempotency: None,
         };
-        bench.store.event_replay(request).await.unwrap()
+        match bench.store.event_replay(request).await.unwrap() {
+            Creation::New(replayed) => replayed,
+            other => panic!("{other:?}"),
+        }
     };
     let dry = replay(None, true).await;
     assert_eq!((dry.events.len(), dry.runs, dry.executions.len()), (3, 3, 0));
@@ -306,6 +310,7 @@ pub(crate) async fn a_replay_runs_past_events_again_and_says_so_first(bench: &Be
         name: None,
         is_dry_run: true,
         claim: None,
+        idempotency: None,
     };
     let refused = bench.store.event_replay(request).await.unwrap_err();
     assert!(matches!(refused, StoreError::WrongState { .. }));

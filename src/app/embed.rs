@@ -68,7 +68,11 @@ impl Embedded {
         self.system.parts().launcher.idle(READY_WAIT).await;
         self.system.enter(Phase::Stopping);
         self.system.tree().shutdown().await;
-        self.system.parts().store.close().await;
-        self.system.parts().launcher.stop_threads();
+        let (store, launcher) = (&self.system.parts().store, &self.system.parts().launcher);
+        // What still runs is another node's at once.
+        let goodbye = store.node_stop(launcher.lease().claimant().boot_id);
+        super::last_word("the node's goodbye", goodbye).await;
+        store.close().await;
+        launcher.stop_threads();
     }
 }

@@ -9,6 +9,7 @@ use chrono::{Duration as Span, SubsecRound};
 use tokio::time::Instant;
 
 use super::load::{self, Marks, float};
+use super::server::make_room;
 use super::{Plan, Report};
 use crate::clock::Timestamp;
 use crate::runtime::handles::Handles;
@@ -66,6 +67,8 @@ pub(super) async fn lateness(plan: &Plan, report: &mut Report) -> Result<(), Str
         (1_000, 5_000, false),
         (10_000, 10_000, false),
     ] {
+        // A database is shared by the cases: what the one before made must not fire in this.
+        make_room(plan).await?;
         late(plan, report, Case { count, interval_ms, spread }).await?;
     }
     Ok(())

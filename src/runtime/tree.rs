@@ -73,9 +73,10 @@ pub fn spec(parts: &Parts, actors: &Actors) -> SupervisorSpec {
         limit: ROOT_LIMIT,
         children: vec![
             supervisor("ground", "the store's health, events, sessions", ground(parts, actors)),
+            // Before the work: a first pass over a large backlog takes longer than a lease.
+            supervisor("partners", "the rest of the world", partners(parts, actors)),
             supervisor("work", "runs what is due and recovers what failed", work(parts, actors)),
             supervisor("time", "fires schedules", time(parts, actors)),
-            supervisor("partners", "the rest of the world", partners(parts, actors)),
         ],
     }
 }

@@ -1,8 +1,13 @@
 //! A wake-up that cannot be lost or pile up: many wakes before the wait are one.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::Notify;
+
+/// How long a loop does one thing at a stretch. Under load enough there is always more to do: it
+/// hears what was announced, looks after its other duties and counts as ready all the same.
+pub const STRETCH: Duration = Duration::from_millis(100);
 
 /// Wakes one loop; clones wake the same.
 #[derive(Clone, Debug, Default)]

@@ -7,7 +7,7 @@ use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use tokio::time::Instant;
 
-use super::{LOOK_EVERY, STORE_RETRY, until};
+use super::{LOOK_EVERY, STORE_RETRY, wait_for};
 use crate::domain::alert::message::next_attempt;
 use crate::runtime::meter;
 use crate::runtime::wake::Waker;
@@ -68,7 +68,7 @@ async fn claim(
     }
     let (next, now) = store.alert_message_next().await?;
     if next.is_none_or(|next| next > now) {
-        return Ok((Vec::new(), until(next, now)));
+        return Ok((Vec::new(), wait_for(next, now)));
     }
     let claimed = store.alert_message_claim(busy.clone(), FLIGHTS_EACH, free).await?;
     let wait = if claimed.is_empty() { BUSY_WAIT } else { Duration::ZERO };

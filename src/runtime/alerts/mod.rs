@@ -14,10 +14,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actix::{Actor, AsyncContext, Context, WrapFuture};
+use tokio::time::Instant;
 
 use crate::clock::Timestamp;
 use crate::runtime::meter;
-use crate::runtime::wake::Waker;
+use crate::runtime::wake::{STRETCH, Waker};
 use crate::store::{AlertAdvance, AlertRules, AlertScan, Store, StoreError, Topic};
 use crate::supervision::Vitals;
 use crate::tasks::notify::Notifier;
@@ -106,9 +107,10 @@ impl Watch {
         }
     }
 
-    /// Looks at all that is there; gives how long until something is due.
+    /// Looks at what is there, for a while; gives how long until something is due.
     async fn pass(&mut self) -> Result<Duration, StoreError> {
-        loop {
+        let until = Instant::now() + STRETCH;
+        while Instant::now() < until {
             let scan = self.store.alert_scan(self.known.clone(), self.scanned).await?;
             self.known = scan.rules.clone();
             self.scanned = scan.scanned;
@@ -122,9 +124,10 @@ impl Watch {
             if is_due {
                 self.tick().await?;
             } else if !has_advanced && !has_more {
-                return Ok(until(next_at, now));
+                return Ok(wait_for(next_at, now));
             }
         }
+        Ok(Duration::ZERO)
     }
 
     /// Makes alerts of what was found; true when something was done or must be looked at again.
@@ -153,7 +156,7 @@ impl Watch {
 }
 
 /// From `now` to an instant, if there is one.
-fn until(next: Option<Timestamp>, now: Timestamp) -> Duration {
+fn wait_for(next: Option<Timestamp>, now: Timestamp) -> Duration {
     let wait = next.map_or(LOOK_EVERY, |next| (next - now).to_std().unwrap_or(Duration::ZERO));
     wait.saturating_add(Duration::from_millis(1)).min(LOOK_EVERY)
 }

@@ -24,7 +24,7 @@ use crate::clock::Timestamp;
 use crate::runtime::executor::launcher::Launcher;
 use crate::runtime::executor::preemption::{PATIENCE, plan_preemption};
 use crate::runtime::meter;
-use crate::runtime::wake::{Wake, Waker};
+use crate::runtime::wake::{STRETCH, Wake, Waker};
 use crate::store::{ClaimGated, ClaimHere, ExecutionKey, Store, StoreError, Topic};
 use crate::supervision::Vitals;
 use crate::tasks::PAUSE_MAX;
@@ -299,9 +299,10 @@ impl Work {
         Ok(())
     }
 
-    /// Claims until nothing more may be claimed.
+    /// Claims until nothing more may be claimed, for a while.
     async fn claim(&self, waiting: &mut Waiting) -> Result<(), StoreError> {
-        loop {
+        let until = Instant::now() + STRETCH;
+        while Instant::now() < until {
             let Some(ticket) = self.launcher.ticket(self.batch) else {
                 waiting.backlog = true;
                 waiting.due_at = Instant::now() + TICK;
@@ -324,6 +325,9 @@ impl Work {
                 return Ok(());
             }
         }
+        waiting.backlog = true;
+        waiting.due_at = until;
+        Ok(())
     }
 
     /// Interrupts what may be for those of high priority that have waited for a slot for a while.

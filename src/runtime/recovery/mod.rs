@@ -17,7 +17,7 @@ use crate::domain::execution::{Execution, ExecutionError, ExecutionStatus};
 use crate::domain::recovery::{NODE_LOST, RecoveryLimits, next_attempt, plan_failure};
 use crate::runtime::executor::launcher::Launcher;
 use crate::runtime::meter;
-use crate::runtime::wake::{Wake, Waker};
+use crate::runtime::wake::{STRETCH, Wake, Waker};
 use crate::store::{Finish, FinishResult, RetryStart, Store, StoreError, Topic};
 use crate::supervision::Vitals;
 
@@ -139,14 +139,19 @@ impl Work {
     }
 
     async fn pass(&self, sweep_at: &mut Instant, every: Duration) -> Result<Duration, StoreError> {
+        let until = Instant::now() + STRETCH;
         if *sweep_at <= Instant::now() {
-            self.take_over().await?;
-            *sweep_at = Instant::now() + every;
+            let is_done = self.take_over(until).await?;
+            *sweep_at = if is_done { Instant::now() + every } else { until };
         }
         if self.parts.launcher.is_draining() {
             return Ok(self.parts.tick);
         }
-        while self.start_due().await? {}
+        while self.start_due().await? {
+            if Instant::now() >= until {
+                return Ok(Duration::ZERO);
+            }
+        }
         let store = &self.parts.store;
         let Some(next) = store.error_next_due().await? else {
             return Ok(self.parts.tick.min(every));
@@ -186,13 +191,14 @@ impl Work {
         Ok(full)
     }
 
-    /// Ends what lost nodes left running; each end plans its own retry.
-    async fn take_over(&self) -> Result<(), StoreError> {
+    /// Ends what lost nodes left running, until `until`; each end plans its own retry. True when
+    /// nothing is left.
+    async fn take_over(&self, until: Instant) -> Result<bool, StoreError> {
         let RecoveryParts { store, launcher, batch, .. } = &self.parts;
-        loop {
+        while Instant::now() < until {
             let lost = store.execution_list_expired(launcher.lease().grace(), *batch).await?;
             if lost.is_empty() {
-                return Ok(());
+                return Ok(true);
             }
             let full = i64::try_from(lost.len()).unwrap_or(i64::MAX) >= *batch;
             // Our own rows are the heartbeat's to judge: it knows whether their tasks are gone.
@@ -200,16 +206,17 @@ impl Work {
             let lost = lost.into_iter().filter(|row| row.lease_owner != ours);
             let ends: Vec<Finish> = lost.map(|row| self.end_of_lost(row)).collect();
             if ends.is_empty() {
-                return Ok(());
+                return Ok(true);
             }
             let results = store.execution_finish(ends).await?;
             let ended = results.iter().filter(|r| matches!(r, FinishResult::Done(_))).count();
             meter::leases_expired(ended);
             tracing::warn!(ended, "executions of a lost node were ended and will be retried");
             if !full || ended == 0 {
-                return Ok(());
+                return Ok(true);
             }
         }
+        Ok(false)
     }
 
     fn end_of_lost(&self, row: Execution) -> Finish {

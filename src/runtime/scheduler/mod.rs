@@ -29,7 +29,7 @@ use crate::runtime::scheduler::plan::plan_schedule;
 use crate::runtime::scheduler::status::SchedulerStatus;
 use crate::runtime::scheduler::stop::StopWindow;
 use crate::runtime::scheduler::window::{Entry, Window};
-use crate::runtime::wake::{Wake, Waker};
+use crate::runtime::wake::{STRETCH, Wake, Waker};
 use crate::store::{Firing, FiringResult, Store, StoreError, Topic};
 use crate::supervision::Vitals;
 
@@ -147,6 +147,7 @@ impl Work {
             let resume = self.until(self.next_resume);
             // A closed channel means that the store is being closed: the tick ends the wait.
             announced = tokio::select! {
+                biased;
                 _ = schedules.changed() => true,
                 _ = state.changed() => true,
                 () = self.waker.woken() => true,
@@ -186,11 +187,13 @@ impl Work {
         self.fire_due().await
     }
 
+    /// Fires what is due, for a while.
     async fn fire_due(&mut self) -> Result<(), StoreError> {
         if !self.parts.status.is_running() || self.parts.launcher.is_draining() {
             return Ok(());
         }
-        loop {
+        let until = Instant::now() + STRETCH;
+        while Instant::now() < until {
             let now = self.now();
             self.parts.status.ticked(now);
             let due = self.window.take_due(now, self.parts.batch);
@@ -199,6 +202,7 @@ impl Work {
             }
             self.fire(due, now).await?;
         }
+        Ok(())
     }
 
     fn now(&self) -> Timestamp {

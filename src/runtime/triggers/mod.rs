@@ -8,9 +8,11 @@
 use std::time::Duration;
 
 use actix::{Actor, AsyncContext, Context, WrapFuture};
+use tokio::time::Instant;
 
 use crate::domain::execution::ExecutionStatus;
 use crate::runtime::executor::launcher::Launcher;
+use crate::runtime::wake::STRETCH;
 use crate::store::{Store, StoreError, Topic};
 use crate::supervision::Vitals;
 
@@ -86,9 +88,10 @@ impl Work {
         }
     }
 
-    /// Gives out all that waits; how long the next pass may wait.
+    /// Gives out what waits, for a while; how long the next pass may wait.
     async fn pass(&self) -> Result<Duration, StoreError> {
-        loop {
+        let until = Instant::now() + STRETCH;
+        while Instant::now() < until {
             if self.launcher.is_draining() || !self.store.inbox_waits().await? {
                 return Ok(self.tick);
             }
@@ -105,5 +108,6 @@ impl Work {
             let wait = (due - self.store.now().await?).to_std().unwrap_or(Duration::ZERO);
             return Ok((wait + Duration::from_millis(1)).min(self.tick));
         }
+        Ok(Duration::ZERO)
     }
 }

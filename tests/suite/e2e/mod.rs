@@ -12,6 +12,7 @@ mod disk;
 mod events;
 mod history;
 mod interventions;
+mod load;
 mod logs;
 mod main_job;
 mod nodes;

@@ -128,6 +128,13 @@ pub fn host(host: &HostSample, level: u8) {
     gauge!(names::ADMISSION_PRESSURE).set(f64::from(level));
 }
 
+/// Backfills that are not over, and the instants before them.
+#[expect(clippy::cast_precision_loss, reason = "counts here are far below 2^53")]
+pub fn backfills(running: usize, left: i64) {
+    gauge!(names::BACKFILLS_RUNNING).set(running as f64);
+    gauge!(names::BACKFILL_LEFT).set(left.max(0) as f64);
+}
+
 /// Deadlines that passed, and those in doubt.
 pub fn deadlines(missed: usize, at_risk: usize) {
     counter!(names::SLA_MISSED).increment(missed as u64);

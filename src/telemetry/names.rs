@@ -71,6 +71,10 @@ metrics! {
         "Chains that had not succeeded by their deadline.";
     SLA_AT_RISK = Counter "sla_at_risk_total" []
         "Chains that had not begun in time to meet their deadline.";
+    BACKFILLS_RUNNING = Gauge "backfills_running" []
+        "Backfills that are not over.";
+    BACKFILL_LEFT = Gauge "backfill_instants_left" []
+        "Instants that they have not decided yet.";
     RETRIES = Counter "retries_total" ["kind"]
         "Retries made, by kind of failure.";
     DLQ_DEPTH = Gauge "dlq_depth" []

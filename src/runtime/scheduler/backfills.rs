@@ -19,6 +19,7 @@ use crate::domain::calendar::Coverage;
 use crate::domain::execution::{Gates, NewExecution, Trigger};
 use crate::domain::options::BackfillMark;
 use crate::domain::schedule::Schedule;
+use crate::runtime::meter;
 use crate::store::{BackfillAdvance, StoreError};
 
 /// Backfills looked at in one pass.
@@ -46,6 +47,8 @@ async fn pass(parts: &SchedulerParts) -> Result<bool, StoreError> {
         return Ok(false);
     }
     let running = parts.store.backfill_list_running(RUNNING_MAX).await?;
+    let left = |one: &Backfill| one.form.planned - one.made - one.left_out;
+    meter::backfills(running.len(), running.iter().map(left).sum());
     if running.is_empty() {
         return Ok(false);
     }

@@ -14,6 +14,7 @@ mod http;
 mod kill;
 mod latency;
 mod load;
+mod machine;
 mod report;
 mod server;
 mod start;
@@ -90,6 +91,7 @@ pub async fn run(plan: &Plan, names: &[String]) -> Result<Report, String> {
         }
     }
     let mut report = Report::new(plan);
+    machine::run(plan, &mut report).map_err(|error| format!("machine: {error}"))?;
     for (name, _, scenario) in SCENARIOS {
         if names.is_empty() || names.iter().any(|wanted| wanted == name) {
             tracing::info!(scenario = name, "measuring");

@@ -133,6 +133,17 @@ pub struct ActedExecution {
     pub acts: ExecutionActs,
 }
 
+/// An execution and what a page about it shows beside it.
+#[derive(Clone, Debug)]
+pub struct ExecutionShown {
+    /// The row.
+    pub execution: Execution,
+    /// All attempts of its chain, oldest first.
+    pub chain: Vec<Execution>,
+    /// What people did to it.
+    pub acts: ExecutionActs,
+}
+
 /// From when on what is late needs a person.
 #[derive(Clone, Copy, Debug)]
 pub struct AttentionLimits {

@@ -49,8 +49,8 @@ use std::sync::Arc;
 use carillon_schema::tables as schema;
 
 pub use acts::{
-    ActedExecution, AttentionLimits, AuditFilter, ErrorPageFilter, ExecutionActs, OutcomeOverride,
-    OutcomeSetting, OverrideOutcome,
+    ActedExecution, AttentionLimits, AuditFilter, ErrorPageFilter, ExecutionActs, ExecutionShown,
+    OutcomeOverride, OutcomeSetting, OverrideOutcome,
 };
 pub use admission_types::*;
 pub use alert_types::*;

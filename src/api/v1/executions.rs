@@ -9,7 +9,7 @@ use crate::api::wire::execution::{AdHoc, Overrides};
 use crate::api::wire::query::{LIMIT_DEFAULT, LIMIT_MAX};
 use crate::api::wire::{interventions, views};
 use crate::domain::execution::Trigger;
-use crate::store::{CancelResult, ExecutionFilter, LogFilter};
+use crate::store::{CancelResult, ExecutionFilter, ExecutionShown, LogFilter};
 
 /// Where lines of output come from.
 const STREAMS: [&str; 3] = ["stdout", "stderr", "system"];
@@ -51,10 +51,8 @@ pub(crate) async fn list(call: Call) -> Answer {
 /// `GET /execution/executions/{id}`.
 pub(crate) async fn show(call: Call) -> Answer {
     call.no_query()?;
-    let execution = call.state.store().execution_get(call.execution_key()?).await?;
-    let chain = call.state.store().execution_list_chain(execution.new.chain_id).await?;
-    let acts = call.state.store().execution_acts_of(vec![execution.id]).await?;
-    let acts = acts.get(&execution.id).cloned().unwrap_or_default();
+    let shown = call.state.store().execution_show(call.execution_key()?).await?;
+    let ExecutionShown { execution, chain, acts } = shown;
     let mut body = views::execution_with_links(&execution, &chain);
     interventions::add_acts(&mut body, &execution, &acts);
     ok(&body)

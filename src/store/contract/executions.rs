@@ -9,8 +9,8 @@ use crate::clock::Timestamp;
 use crate::domain::execution::{Execution, NewExecution};
 use crate::store::{
     CancelResult, ClaimGated, ClaimHere, Creation, ExecutionCounts, ExecutionCreate,
-    ExecutionFilter, ExecutionKey, Finish, FinishResult, GatedClaimed, LogFilter, LogRow, LogTrim,
-    Page, PageRequest, Store, StoreResult, run,
+    ExecutionFilter, ExecutionKey, ExecutionShown, Finish, FinishResult, GatedClaimed, LogFilter,
+    LogRow, LogTrim, Page, PageRequest, Store, StoreResult, run,
 };
 
 impl Store {
@@ -105,6 +105,14 @@ impl Store {
         page: PageRequest,
     ) -> StoreResult<Page<Execution>> {
         run!(self, read, executions::execution_list(filter, page))
+    }
+
+    /// An execution, its chain and what people did to it, or `NotFound`.
+    ///
+    /// # Errors
+    /// See [`StoreError`](crate::store::StoreError).
+    pub async fn execution_show(&self, key: ExecutionKey) -> StoreResult<ExecutionShown> {
+        run!(self, read, executions::execution_show(key))
     }
 
     /// All attempts of a chain, oldest first.

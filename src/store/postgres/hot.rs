@@ -46,9 +46,6 @@ pub(crate) const LINE_CONTAINS: [&str; 2] = ["(dropped_lines IS NOT NULL OR \"te
 /// Other nodes share the database: a start says nothing about their leases.
 pub(crate) const EARLIER_BOOTS_END_AFTER: Option<Duration> = None;
 
-/// The planner knows how many rows wait, and needs no word about it.
-pub(crate) const BY_AVAILABLE: &str = "";
-
 /// Rows that another transaction holds are passed over.
 pub(crate) const PASS_OVER_LOCKED: &str = " FOR UPDATE SKIP LOCKED";
 
@@ -128,6 +125,23 @@ statement! {
         => ") AS r(id, lease_owner, status, completed_at, duration_ms, result, error, thread, word, \
          cost, usage) WHERE t.id = r.id AND t.lease_owner = r.lease_owner AND t.status || '' = 'running' \
          RETURNING t.id, EXISTS (SELECT 1 FROM event_listeners WHERE of_execution)"
+    }
+}
+
+statement! {
+    /// Rows of schedules that wait or run.
+    CountActive<'a> => (Nullable<BigInt>, BigInt) {
+        "SELECT schedule_id, count(*) FROM task_executions WHERE status IN ('pending', 'running') \
+         AND schedule_id = ANY(", ids: Vec<i64> as Array<BigInt>;
+        => ") GROUP BY schedule_id"
+    }
+}
+
+statement! {
+    /// The earliest instant of the rows that wait for nothing but a slot.
+    NextAvailable<'a> => sql::Instant {
+        => "SELECT available_at FROM task_executions WHERE status = 'pending' AND NOT gated \
+            ORDER BY available_at LIMIT 1"
     }
 }
 
@@ -262,6 +276,19 @@ pub(crate) async fn finish_executions(
     let written: Vec<(i64, bool)> = statement.load(conn).await?;
     let is_listened = written.iter().any(|(_, is_listened)| *is_listened);
     Ok((ends, written.into_iter().map(|(id, _)| id).collect(), is_listened))
+}
+
+/// How many rows of each schedule wait or run; those without any are left out.
+pub(crate) async fn count_active(conn: &mut Conn, ids: Vec<i64>) -> OpResult<HashMap<i64, i64>> {
+    let counts: Vec<(Option<i64>, i64)> = CountActive { ids, of: PhantomData }.load(conn).await?;
+    Ok(counts.into_iter().filter_map(|(id, count)| id.map(|id| (id, count))).collect())
+}
+
+/// The earliest instant of the rows that wait for nothing but a slot.
+pub(crate) async fn next_available(conn: &mut Conn) -> OpResult<Option<Timestamp>> {
+    let next: Option<Instant> =
+        NextAvailable { of: PhantomData }.get_result(conn).await.optional()?;
+    Ok(next.map(|next| next.0))
 }
 
 /// Moves schedules on.

@@ -45,11 +45,11 @@ async fn lock(tx: &mut Tx, key: &ExecutionKey) -> OpResult<Execution> {
     row.ok_or_else(|| not_found("execution", found.id))?.try_into()
 }
 
-async fn acts_of(tx: &mut Tx, execution_id: i64) -> OpResult<ExecutionActs> {
+pub(super) async fn acts_of(tx: &mut Tx, execution_id: i64) -> OpResult<ExecutionActs> {
     let row: Option<ExecutionActsRow> = dsl::execution_acts
         .filter(t::execution_id.eq(execution_id))
         .select(ExecutionActsRow::as_select())
-        .first(tx.conn())
+        .get_result(tx.conn())
         .await
         .optional()?;
     row.map(ExecutionActs::try_from).transpose().map(Option::unwrap_or_default)

@@ -17,7 +17,7 @@ pub(super) async fn find(tx: &mut Tx, name: &str) -> OpResult<Option<AlertChanne
     let row: Option<ChannelRow> = t::table
         .filter(t::name.eq(name))
         .select(ChannelRow::as_select())
-        .first(tx.conn())
+        .get_result(tx.conn())
         .await
         .optional()?;
     row.map(TryInto::try_into).transpose()
@@ -28,7 +28,7 @@ pub(super) async fn by_id(tx: &mut Tx, id: i64) -> OpResult<Option<AlertChannel>
     let row: Option<ChannelRow> = t::table
         .filter(t::id.eq(id))
         .select(ChannelRow::as_select())
-        .first(tx.conn())
+        .get_result(tx.conn())
         .await
         .optional()?;
     row.map(TryInto::try_into).transpose()

@@ -233,7 +233,7 @@ pub(crate) async fn alert_delivery_get(tx: &mut Tx, id: &i64) -> OpResult<AlertD
     let row: Option<DeliveryRow> = d::table
         .filter(d::id.eq(*id))
         .select(DeliveryRow::as_select())
-        .first(tx.conn())
+        .get_result(tx.conn())
         .await
         .optional()?;
     Ok(row.ok_or_else(|| not_found("alert delivery", id))?.into())

@@ -46,7 +46,7 @@ pub(super) async fn enabled(tx: &mut Tx) -> OpResult<Vec<AlertRule>> {
 
 /// The newest event; a rule that comes into force looks at what follows.
 async fn newest(tx: &mut Tx) -> OpResult<i64> {
-    Ok(event_counter::table.select(event_counter::last).first(tx.conn()).await?)
+    Ok(event_counter::table.select(event_counter::last).get_result(tx.conn()).await?)
 }
 
 fn duplicate(name: &str) -> OpError {
@@ -105,7 +105,7 @@ pub(crate) async fn alert_rule_get(tx: &mut Tx, id: &i64) -> OpResult<AlertRule>
     let row: Option<RuleRow> = t::table
         .filter(t::id.eq(*id))
         .select(RuleRow::as_select())
-        .first(tx.conn())
+        .get_result(tx.conn())
         .await
         .optional()?;
     row.ok_or_else(|| not_found("alert rule", id))?.try_into()
@@ -142,7 +142,7 @@ pub(crate) async fn alert_rule_update(
         .filter(t::name.eq(&rule.name))
         .filter(t::id.ne(change.id))
         .select(t::id)
-        .first(tx.conn())
+        .get_result(tx.conn())
         .await
         .optional()?;
     if other.is_some() {

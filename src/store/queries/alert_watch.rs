@@ -36,7 +36,7 @@ pub(crate) async fn alert_scan(
 ) -> OpResult<AlertScan> {
     let (cursor, stamp): (i64, i64) = alert_cursor::table
         .select((alert_cursor::seq, alert_cursor::stamp))
-        .first(tx.conn())
+        .get_result(tx.conn())
         .await?;
     let is_known = known.stamp == stamp;
     let rules = if is_known {

@@ -213,7 +213,7 @@ pub(crate) async fn alert_get(tx: &mut Tx, id: &i64) -> OpResult<Alert> {
         .filter(t::id.eq(*id))
         .filter(sql::<Bool>("state <> 'pending'"))
         .select(AlertRow::as_select())
-        .first(tx.conn())
+        .get_result(tx.conn())
         .await
         .optional()?;
     row.ok_or_else(|| not_found("alert", id))?.try_into()

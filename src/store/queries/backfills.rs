@@ -71,7 +71,7 @@ pub(crate) async fn backfill_get(tx: &mut Tx, id: &i64) -> OpResult<Backfill> {
     let row: Option<BackfillRow> = t::table
         .filter(t::id.eq(*id))
         .select(BackfillRow::as_select())
-        .first(tx.conn())
+        .get_result(tx.conn())
         .await
         .optional()?;
     row.ok_or_else(|| not_found("backfill", id))?.try_into()

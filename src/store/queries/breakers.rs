@@ -93,7 +93,7 @@ async fn free_lost_probe(tx: &mut Tx, breaker: &mut Breaker) -> OpResult<()> {
     let status: Option<String> = task_executions::table
         .filter(task_executions::id.eq(probe))
         .select(task_executions::status)
-        .first(tx.conn())
+        .get_result(tx.conn())
         .await
         .optional()?;
     if status.as_deref() != Some("running") {
@@ -399,7 +399,7 @@ pub(crate) async fn breaker_get(
     let row: Option<BreakerRowRaw> = t::table
         .filter(t::key.eq(key))
         .select(BreakerRowRaw::as_select())
-        .first(tx.conn())
+        .get_result(tx.conn())
         .await
         .optional()?;
     let row: BreakerRow = row.ok_or_else(|| not_found("breaker", key))?.try_into()?;

@@ -68,7 +68,7 @@ pub(crate) async fn calendar_get(tx: &mut Tx, id: &i64) -> OpResult<Calendar> {
     let row: Option<CalendarRow> = t::table
         .filter(t::id.eq(*id))
         .select(CalendarRow::as_select())
-        .first(tx.conn())
+        .get_result(tx.conn())
         .await
         .optional()?;
     row.ok_or_else(|| not_found("calendar", id))?.try_into()

@@ -197,7 +197,7 @@ pub(crate) async fn dead_letter_get(tx: &mut Tx, id: &i64) -> OpResult<DeadLette
     let row: Option<DeadLetterRow> = t::table
         .filter(t::id.eq(*id))
         .select(DeadLetterRow::as_select())
-        .first(tx.conn())
+        .get_result(tx.conn())
         .await
         .optional()?;
     row.ok_or_else(|| not_found("dead letter", id))?.try_into()

@@ -184,7 +184,7 @@ async fn runs_in_time(tx: &mut Tx, row: &Raw) -> OpResult<bool> {
     let found: Option<(String, Option<Instant>)> = task_executions::table
         .filter(task_executions::id.eq(row.execution_id))
         .select((task_executions::status, task_executions::started_at))
-        .first(tx.conn())
+        .get_result(tx.conn())
         .await
         .optional()?;
     Ok(found.is_some_and(|(status, started)| {

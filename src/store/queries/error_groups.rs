@@ -166,7 +166,7 @@ pub(crate) async fn error_group_get(tx: &mut Tx, fingerprint: &str) -> OpResult<
     let row: Option<ErrorGroupRaw> = t::table
         .filter(t::fingerprint.eq(fingerprint))
         .select(ErrorGroupRaw::as_select())
-        .first(tx.conn())
+        .get_result(tx.conn())
         .await
         .optional()?;
     row.ok_or_else(|| not_found("error group", fingerprint))?.try_into()

@@ -73,7 +73,7 @@ pub(crate) async fn error_get(tx: &mut Tx, id: &i64) -> OpResult<ErrorRecord> {
     let row: Option<ErrorRow> = t::table
         .filter(t::id.eq(*id))
         .select(ErrorRow::as_select())
-        .first(tx.conn())
+        .get_result(tx.conn())
         .await
         .optional()?;
     row.ok_or_else(|| not_found("error", id))?.try_into()

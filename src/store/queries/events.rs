@@ -1,13 +1,18 @@
 //! Events: numbered densely in commit order, read by number.
 
+use std::marker::PhantomData;
+
 use diesel::prelude::*;
+use diesel::sql_types::BigInt;
 use diesel_async::RunQueryDsl;
 
+use super::super::Db;
 use super::{Tx, hot};
 use crate::domain::event::{Event, NewEvent};
 use crate::store::models::EventChunkRow;
 use crate::store::op::OpResult;
 use crate::store::schema::{event_chunks as t, event_counter};
+use crate::store::statement::statement;
 use crate::store::{Topic, event_chunk};
 
 /// Appends what the transaction noted; its last statement before the commit, as it takes the lock
@@ -29,9 +34,17 @@ pub(crate) async fn event_append(tx: &mut Tx, events: &[NewEvent]) -> OpResult<(
     flush(tx).await
 }
 
+statement! {
+    /// The number of the oldest event that is kept.
+    OldestEvent<'a> => BigInt {
+        => "SELECT first_seq FROM event_chunks ORDER BY last_seq LIMIT 1"
+    }
+}
+
 pub(crate) async fn event_list(tx: &mut Tx, after: &i64, limit: &i64) -> OpResult<Vec<Event>> {
     let (oldest, newest) = event_bounds(tx).await?;
-    // What retention removed is passed over; numbers have no holes, so that these are the chunks.
+    // What retention removed is passed over; numbers have no holes, so that these are the chunks,
+    // as many as events at most.
     let after = (*after).max(oldest - 1);
     let until = after.saturating_add(*limit).min(newest);
     if after >= until {
@@ -41,7 +54,6 @@ pub(crate) async fn event_list(tx: &mut Tx, after: &i64, limit: &i64) -> OpResul
         .filter(t::last_seq.gt(after))
         .filter(t::first_seq.le(until))
         .order(t::last_seq.asc())
-        .limit(*limit)
         .select(EventChunkRow::as_select())
         .load(tx.conn())
         .await?;
@@ -56,8 +68,8 @@ pub(crate) async fn event_list(tx: &mut Tx, after: &i64, limit: &i64) -> OpResul
 
 pub(crate) async fn event_bounds(tx: &mut Tx) -> OpResult<(i64, i64)> {
     let oldest: Option<i64> =
-        t::table.order(t::last_seq.asc()).select(t::first_seq).first(tx.conn()).await.optional()?;
-    let last: i64 = event_counter::table.select(event_counter::last).first(tx.conn()).await?;
+        OldestEvent { of: PhantomData }.get_result(tx.conn()).await.optional()?;
+    let last: i64 = event_counter::table.select(event_counter::last).get_result(tx.conn()).await?;
     Ok(match oldest {
         Some(oldest) => (oldest, last),
         None if last == 0 => (0, 0),

@@ -1,5 +1,6 @@
 //! Executions: made, claimed, listed, cancelled. Their ends are in `finishing.rs`.
 
+use std::marker::PhantomData;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,7 +11,9 @@ use diesel_async::RunQueryDsl;
 use uuid::Uuid;
 
 use super::super::{Db, locked};
-use super::{Tx, breakers, deadlines, finishing, gated, hot, idempotency, inbox, page_of, queues};
+use super::{
+    Tx, acts, breakers, deadlines, finishing, gated, hot, idempotency, inbox, page_of, queues,
+};
 use crate::clock::Timestamp;
 use crate::domain::event::{ExecutionMoment, NewEvent, execution_event};
 use crate::domain::execution::{Execution, ExecutionStatus, NewExecution, Priority, Trigger};
@@ -19,9 +22,10 @@ use crate::store::op::{OpResult, not_found, wrong_state};
 use crate::store::schema::task_executions as t;
 use crate::store::schema::{nodes, task_schedules};
 use crate::store::sql_types::{Instant, Uid, sql};
+use crate::store::statement::{execution_row, statement};
 use crate::store::{
     CancelResult, ClaimHere, Creation, ExecutionCounts, ExecutionCreate, ExecutionFilter,
-    ExecutionKey, Page, PageRequest, Topic,
+    ExecutionKey, ExecutionShown, Page, PageRequest, Topic,
 };
 
 /// The states that count as waiting or running.
@@ -151,12 +155,8 @@ pub(crate) async fn execution_create(
         .get_result(tx.conn())
         .await
         .optional()?;
-        let active: i64 = t::table
-            .filter(t::schedule_id.eq(schedule))
-            .filter(t::status.eq_any(ACTIVE))
-            .select(count_star())
-            .get_result(tx.conn())
-            .await?;
+        let active = hot::count_active(tx.conn(), vec![schedule]).await?;
+        let active = active.get(&schedule).copied().unwrap_or(0);
         if active >= i64::from(limit) {
             return Err(wrong_state(
                 "already_running",
@@ -226,23 +226,8 @@ pub(crate) async fn execution_claim(tx: &mut Tx, claim: &ClaimHere) -> OpResult<
     Ok(claimed)
 }
 
-#[derive(QueryableByName)]
-struct AvailableRow {
-    #[diesel(sql_type = sql::Instant)]
-    available_at: Instant,
-}
-
 pub(crate) async fn execution_next_available(tx: &mut Tx) -> OpResult<Option<Timestamp>> {
-    // The status stands in the text: an index over a part of the table serves no parameter.
-    let next: Option<AvailableRow> = diesel::sql_query(format!(
-        "SELECT available_at FROM task_executions {} WHERE status = 'pending' \
-         AND NOT gated ORDER BY available_at LIMIT 1",
-        hot::BY_AVAILABLE
-    ))
-    .get_result(tx.conn())
-    .await
-    .optional()?;
-    Ok(next.map(|row| row.available_at.0))
+    hot::next_available(tx.conn()).await
 }
 
 pub(crate) async fn execution_get(tx: &mut Tx, key: &ExecutionKey) -> OpResult<Execution> {
@@ -251,8 +236,21 @@ pub(crate) async fn execution_get(tx: &mut Tx, key: &ExecutionKey) -> OpResult<E
         ExecutionKey::Id(id) => (query.filter(t::id.eq(*id)), id.to_string()),
         ExecutionKey::Uuid(id) => (query.filter(t::execution_id.eq(Uid(*id))), id.to_string()),
     };
-    let row = query.first(tx.conn()).await.optional()?;
+    let row = query.get_result(tx.conn()).await.optional()?;
     row.ok_or_else(|| not_found("execution", id))?.try_into()
+}
+
+statement! {
+    /// The attempts of a chain: the first bears the chain's id as its own.
+    ChainRows<'a> => <diesel::dsl::AsSelect<ExecutionRow, Db> as Expression>::SqlType {
+        concat!("SELECT ", execution_row!(), " FROM task_executions WHERE execution_id = "),
+            first: Uid as sql::Uid;
+        concat!(
+            " UNION ALL SELECT ", execution_row!(),
+            " FROM task_executions WHERE attempt > 1 AND chain_id = "
+        ), chain: Uid as sql::Uid;
+        => " ORDER BY id"
+    }
 }
 
 /// True for the attempts of a chain: the first bears the chain's id as its own, and only the others
@@ -297,13 +295,18 @@ pub(crate) async fn execution_list(
 }
 
 pub(crate) async fn execution_list_chain(tx: &mut Tx, chain_id: &Uuid) -> OpResult<Vec<Execution>> {
-    let rows: Vec<ExecutionRow> = t::table
-        .filter(in_chain(*chain_id))
-        .order(t::id.asc())
-        .select(ExecutionRow::as_select())
-        .load(tx.conn())
-        .await?;
+    let (first, chain) = (Uid(*chain_id), Uid(*chain_id));
+    let rows: Vec<ExecutionRow> =
+        ChainRows { first, chain, of: PhantomData }.load(tx.conn()).await?;
     rows.into_iter().map(Execution::try_from).collect()
+}
+
+/// An execution with all that a page about it shows, in one look.
+pub(crate) async fn execution_show(tx: &mut Tx, key: &ExecutionKey) -> OpResult<ExecutionShown> {
+    let execution = execution_get(tx, key).await?;
+    let chain = execution_list_chain(tx, &execution.new.chain_id).await?;
+    let acts = acts::acts_of(tx, execution.id).await?;
+    Ok(ExecutionShown { execution, chain, acts })
 }
 
 pub(crate) async fn execution_cancel(tx: &mut Tx, key: &ExecutionKey) -> OpResult<CancelResult> {

@@ -117,15 +117,7 @@ async fn count_active(tx: &mut Tx, firings: &[Firing]) -> OpResult<HashMap<i64, 
     if limited.is_empty() {
         return Ok(HashMap::new());
     }
-    let counts: Vec<(Option<i64>, i64)> = task_executions::table
-        .filter(task_executions::schedule_id.eq_any(limited))
-        .filter(task_executions::status.eq_any(executions::ACTIVE))
-        .group_by(task_executions::schedule_id)
-        .select((task_executions::schedule_id, count_star()))
-        .load(tx.conn())
-        .await?;
-    let mut active: HashMap<i64, i64> =
-        counts.into_iter().filter_map(|(id, count)| id.map(|id| (id, count))).collect();
+    let mut active = hot::count_active(tx.conn(), limited).await?;
     without_backfills(tx, firings, &mut active).await?;
     Ok(active)
 }

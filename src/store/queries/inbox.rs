@@ -114,7 +114,7 @@ pub(super) async fn post(tx: &mut Tx, request: PostParts<'_>) -> OpResult<Posted
             .filter(t::name.eq(&request.event.name))
             .filter(t::dedup_key.eq(&key))
             .select(InboxRow::as_select())
-            .first(tx.conn())
+            .get_result(tx.conn())
             .await
             .optional()?;
         let event: InboxEvent = row.ok_or_else(|| not_found("event", key))?.try_into()?;
@@ -303,7 +303,7 @@ pub(crate) async fn inbox_get(tx: &mut Tx, id: &i64) -> OpResult<(InboxEvent, Ve
     let row: Option<InboxRow> = t::table
         .filter(t::id.eq(*id))
         .select(InboxRow::as_select())
-        .first(tx.conn())
+        .get_result(tx.conn())
         .await
         .optional()?;
     let event = row.ok_or_else(|| not_found("event", id))?.try_into()?;

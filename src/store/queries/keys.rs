@@ -45,7 +45,7 @@ pub(crate) async fn key_find(tx: &mut Tx, prefix: &str) -> OpResult<Option<ApiKe
     let row: Option<KeyRowRaw> = t::table
         .filter(t::prefix.eq(prefix))
         .select(KeyRowRaw::as_select())
-        .first(tx.conn())
+        .get_result(tx.conn())
         .await
         .optional()?;
     Ok(row.map(ApiKeyRow::from))
@@ -61,7 +61,7 @@ pub(crate) async fn key_revoke(tx: &mut Tx, id: &i64) -> OpResult<ApiKeyRow> {
     let row: Option<KeyRowRaw> = t::table
         .filter(t::id.eq(*id))
         .select(KeyRowRaw::as_select())
-        .first(tx.conn())
+        .get_result(tx.conn())
         .await
         .optional()?;
     Ok(row.ok_or_else(|| not_found("key", id))?.into())

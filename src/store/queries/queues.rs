@@ -154,7 +154,7 @@ pub(crate) async fn queue_get(tx: &mut Tx, name: &str) -> OpResult<QueueRow> {
     let row: Option<Raw> = t::table
         .filter(t::name.eq(name))
         .select(Raw::as_select())
-        .first(tx.conn())
+        .get_result(tx.conn())
         .await
         .optional()?;
     let row = row.ok_or_else(|| not_found("queue", name))?;

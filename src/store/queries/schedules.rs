@@ -80,7 +80,7 @@ pub(crate) async fn schedule_get(tx: &mut Tx, id: &i64) -> OpResult<Schedule> {
     let row: Option<ScheduleRow> = t::table
         .filter(t::id.eq(*id))
         .select(ScheduleRow::as_select())
-        .first(tx.conn())
+        .get_result(tx.conn())
         .await
         .optional()?;
     row.ok_or_else(|| not_found("schedule", id))?.try_into()
@@ -90,7 +90,7 @@ pub(crate) async fn schedule_find_by_name(tx: &mut Tx, name: &str) -> OpResult<O
     let row: Option<ScheduleRow> = t::table
         .filter(t::name.eq(name))
         .select(ScheduleRow::as_select())
-        .first(tx.conn())
+        .get_result(tx.conn())
         .await
         .optional()?;
     row.map(Schedule::try_from).transpose()

@@ -27,7 +27,7 @@ pub(crate) async fn state_get(tx: &mut Tx, key: &str) -> OpResult<Option<Value>>
     let found: Option<JsonDoc> = dsl::system_state
         .filter(t::key.eq(key))
         .select(t::value)
-        .first(tx.conn())
+        .get_result(tx.conn())
         .await
         .optional()?;
     Ok(found.map(|document| document.0))

@@ -95,7 +95,7 @@ pub(crate) async fn webhook_get(tx: &mut Tx, id: &i64) -> OpResult<WebhookRow> {
     let row: Option<Row> = t::table
         .filter(t::id.eq(*id))
         .select(Row::as_select())
-        .first(tx.conn())
+        .get_result(tx.conn())
         .await
         .optional()?;
     row.ok_or_else(|| not_found("webhook", id))?.try_into()
@@ -105,7 +105,7 @@ pub(crate) async fn webhook_find(tx: &mut Tx, hook_id: &Uuid) -> OpResult<Option
     let row: Option<Row> = t::table
         .filter(t::hook_id.eq(Uid(*hook_id)))
         .select(Row::as_select())
-        .first(tx.conn())
+        .get_result(tx.conn())
         .await
         .optional()?;
     row.map(WebhookRow::try_from).transpose()
@@ -192,7 +192,7 @@ pub(crate) async fn webhook_receive(tx: &mut Tx, request: &InboundRequest) -> Op
             .filter(r::message_id.eq(&request.message_id))
             .filter(r::outcome.eq("accepted"))
             .select(r::event_id)
-            .first(tx.conn())
+            .get_result(tx.conn())
             .await
             .optional()?;
         note(tx, request, "duplicate", before.flatten()).await?;

@@ -1,7 +1,7 @@
 //! The statements by hand. The connection runs in place, so a statement a row, prepared once, is
 //! cheaper than one over a set: nothing is packed into JSON and unpacked again.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::marker::PhantomData;
 use std::time::Duration;
 
@@ -48,9 +48,6 @@ pub(crate) const EARLIER_BOOTS_END_AFTER: Option<Duration> = Some(Duration::from
 
 /// The backfill that made a row of `task_executions`.
 pub(crate) const BACKFILL_OF: &str = "json_extract(options, '$.backfill.id')";
-
-/// SQLite believes that few rows have any one status and would sort them all; it is told better.
-pub(crate) const BY_AVAILABLE: &str = "INDEXED BY task_executions_available";
 
 /// There is one writer: no row is locked.
 pub(crate) const PASS_OVER_LOCKED: &str = "";
@@ -128,6 +125,24 @@ statement! {
     IsListened<'a> => Bool {
         "SELECT EXISTS (SELECT 1 FROM event_listeners WHERE of_execution) = ", wanted: bool as Bool;
         => ""
+    }
+}
+
+statement! {
+    /// Rows of a schedule that wait or run; the words are those of the index.
+    CountActive<'a> => BigInt {
+        "SELECT count(*) FROM task_executions WHERE status IN ('pending', 'running') \
+         AND schedule_id IS NOT NULL AND schedule_id = ", id: i64 as BigInt;
+        => ""
+    }
+}
+
+statement! {
+    /// The earliest instant of the rows that wait for nothing but a slot. SQLite believes that few
+    /// rows have any one status and would sort them all; it is told better.
+    NextAvailable<'a> => sql::Instant {
+        => "SELECT available_at FROM task_executions INDEXED BY task_executions_available \
+            WHERE status = 'pending' AND NOT gated ORDER BY available_at LIMIT 1"
     }
 }
 
@@ -273,6 +288,29 @@ pub(crate) async fn finish_executions(
         Ok((ends, written, is_listened))
     });
     Ok(written.await?)
+}
+
+/// How many rows of each schedule wait or run; those without any are left out.
+pub(crate) async fn count_active(conn: &mut Conn, ids: Vec<i64>) -> OpResult<HashMap<i64, i64>> {
+    let counted = conn.spawn_blocking(move |conn| {
+        let mut counts = HashMap::new();
+        for id in ids {
+            let count: i64 = CountActive { id, of: PhantomData }.get_result(conn)?;
+            if count > 0 {
+                counts.insert(id, count);
+            }
+        }
+        Ok(counts)
+    });
+    Ok(counted.await?)
+}
+
+/// The earliest instant of the rows that wait for nothing but a slot.
+pub(crate) async fn next_available(conn: &mut Conn) -> OpResult<Option<Timestamp>> {
+    let next = conn.spawn_blocking(|conn| {
+        NextAvailable { of: PhantomData }.get_result::<Instant>(conn).optional()
+    });
+    Ok(next.await?.map(|next| next.0))
 }
 
 /// Moves schedules on.

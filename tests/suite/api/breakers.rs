@@ -67,15 +67,16 @@ async fn a_schedule_keeps_its_breaker_rules_and_budget() {
         "breaker": {"key": "mail", "failures": 3},
         "recoveryRules": [{"when": {"message": "(?i)busy"}, "then": "transient"}],
         "retryBudget": {"maxRetries": 5, "perMs": 60_000},
+        "retryOnAnotherNode": true,
     });
     let path = "/api/scheduler/schedules";
     let made = server.post(path, body.clone()).await;
-    for name in ["breaker", "recoveryRules", "retryBudget"] {
+    for name in ["breaker", "recoveryRules", "retryBudget", "retryOnAnotherNode"] {
         assert_eq!(made.is(201).body[name], body[name]);
     }
     body["recoveryRules"][0]["when"]["message"] = json!("(");
     body["breaker"]["failures"] = json!(0);
-    body["retryOnAnotherNode"] = json!(true);
+    body["retryOnAnotherNode"] = json!(1);
     let refused = server.post(path, body).await;
     let faults: Vec<&str> = refused.is(422).body["errors"]
         .as_array()

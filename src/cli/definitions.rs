@@ -44,6 +44,18 @@ struct Kind {
     by_offset: bool,
     /// What the server alone writes.
     read_only: &'static [&'static str],
+    /// How one is written.
+    written: Written,
+}
+
+/// How a definition is written.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Written {
+    /// Made by `POST`, known by its number from then on.
+    ByNumber,
+    /// By `PUT` under its name, which makes it if need be. Only these fields are definitions, and one
+    /// that has none of them is there because somebody named it, which no file needs to say.
+    ByName(&'static [&'static str]),
 }
 
 /// What is exported, in the order in which it is imported: a schedule may name the others.
@@ -54,6 +66,15 @@ const KINDS: &[Kind] = &[
         route: "/api/v2/calendars",
         by_offset: false,
         read_only: &["id", "createdAt", "updatedAt", "version"],
+        written: Written::ByNumber,
+    },
+    // Their limits; a pause is no definition.
+    Kind {
+        name: "queues",
+        route: "/api/v2/queues",
+        by_offset: false,
+        read_only: &[],
+        written: Written::ByName(&["maxConcurrent", "ratePerMinute"]),
     },
     Kind {
         name: "schedules",
@@ -71,6 +92,7 @@ const KINDS: &[Kind] = &[
             "pausedUntil",
             "pauseReason",
         ],
+        written: Written::ByNumber,
     },
     // Rules that name schedules by number belong to the server they were written on.
     Kind {
@@ -78,6 +100,7 @@ const KINDS: &[Kind] = &[
         route: "/api/v2/alert-rules",
         by_offset: false,
         read_only: &["id", "createdAt", "updatedAt", "version"],
+        written: Written::ByNumber,
     },
 ];
 
@@ -111,6 +134,55 @@ type Definitions = BTreeMap<&'static str, BTreeMap<String, Value>>;
 struct Stored {
     definitions: BTreeMap<String, Value>,
     ids: BTreeMap<String, String>,
+}
+
+impl Kind {
+    /// What is sent of a definition.
+    fn body(&self, definition: &Value) -> Value {
+        let Written::ByName(fields) = self.written else { return definition.clone() };
+        // What is left out would stay as it is.
+        let value = |field: &&str| definition.get(*field).cloned().unwrap_or(Value::Null);
+        let sent = fields.iter().map(|field| ((*field).to_owned(), value(field)));
+        Value::Object(sent.collect())
+    }
+
+    async fn create(
+        &self,
+        client: &Client,
+        name: &str,
+        definition: &Value,
+    ) -> Result<Value, ClientError> {
+        match self.written {
+            Written::ByNumber => client.post(self.route, definition.clone()).await,
+            Written::ByName(_) => {
+                let route = format!("{}/{}", self.route, segment(name));
+                client.put(&route, self.body(definition)).await
+            }
+        }
+    }
+
+    /// Removes what was defined; what is known by its name alone stays, without definitions.
+    async fn remove(&self, client: &Client, route: &str) -> Result<Value, ClientError> {
+        match self.written {
+            Written::ByNumber => client.delete(route).await,
+            Written::ByName(_) => client.put(route, self.body(&Value::Null)).await,
+        }
+    }
+
+    /// A row of its list as number (or name) and definition, if it is one.
+    fn read(&self, item: &Value) -> Option<(String, Value)> {
+        match self.written {
+            Written::ByNumber => Some((cell(item, "id"), definition_of(item, self.read_only))),
+            Written::ByName(fields) => {
+                let is_said = |name: &str| name == "name" || fields.contains(&name);
+                let all = item.as_object().into_iter().flatten();
+                let said = all.filter(|(name, value)| is_said(name) && !value.is_null());
+                let said: Map<String, Value> =
+                    said.map(|(name, value)| (name.clone(), value.clone())).collect();
+                (said.len() > 1).then(|| (cell(item, "name"), Value::Object(said)))
+            }
+        }
+    }
 }
 
 impl Export {
@@ -156,7 +228,7 @@ impl Import {
                 let route = format!("{}/{}", kind.route, segment(id));
                 let done = match self.dry_run {
                     true => Ok(Value::Null),
-                    false => client.delete(&route).await,
+                    false => kind.remove(client, &route).await,
                 };
                 let change = outcome("deleted", done);
                 rows.push(vec![kind.name.to_owned(), name.clone(), change.0, change.1]);
@@ -181,9 +253,9 @@ impl Import {
             }
             (_, Some(id)) => {
                 let route = format!("{}/{}", kind.route, segment(id));
-                ("updated", client.put(&route, body.clone()).await)
+                ("updated", client.put(&route, kind.body(body)).await)
             }
-            (_, None) => ("created", client.post(kind.route, body.clone()).await),
+            (_, None) => ("created", kind.create(client, name, body).await),
         };
         if let Err(error @ ClientError::Unreachable { .. }) = done {
             return Err(error);
@@ -239,9 +311,10 @@ async fn read_all(client: &Client, kind: &Kind) -> Result<Stored, ClientError> {
         let place = next.as_deref().map(|next| format!("&{next}")).unwrap_or_default();
         let page = client.get(&format!("{}?limit={PAGE}{place}", kind.route)).await?;
         for item in items(&page) {
+            let Some((id, definition)) = kind.read(item) else { continue };
             let name = cell(item, "name");
-            stored.ids.insert(name.clone(), cell(item, "id"));
-            stored.definitions.insert(name, definition_of(item, kind.read_only));
+            stored.ids.insert(name.clone(), id);
+            stored.definitions.insert(name, definition);
         }
         let count = items(&page).len();
         next = match page.get("nextCursor").and_then(Value::as_str) {

@@ -64,6 +64,8 @@ fn an_export_imported_elsewhere_makes_the_same_schedules(backend: Backend) {
     one["calendars"] = json!([{"name": "holidays", "mode": "exclude"}]);
     first.post("/api/scheduler/schedules", &one);
     first.post("/api/scheduler/schedules", &schedule("two", "echo 2"));
+    let limits = json!({"maxConcurrent": 3});
+    assert_eq!(first.call("PUT", "/api/v2/queues/reports%20a", &limits).0, 200);
     let home = tempfile::tempdir().unwrap();
     let files = home.path().join("files");
     let to = files.to_str().unwrap();
@@ -74,15 +76,21 @@ fn an_export_imported_elsewhere_makes_the_same_schedules(backend: Backend) {
 
     let second = Server::new(backend).started();
     second.post("/api/scheduler/schedules", &schedule("stray", "echo 3"));
+    // Its limits go; a queue that somebody only named is no definition.
+    assert_eq!(second.call("PUT", "/api/v2/queues/stray", &limits).0, 200);
+    assert_eq!(second.call("POST", "/api/v2/queues/named/pause", &json!({})).0, 200);
     let (status, text) = carillon(&second, &["import", to, "--prune", "--dry-run"]);
     assert_eq!(status, 0, "{text}");
-    assert!(text.contains("3 created, 1 deleted (dry run"), "{text}");
+    assert!(text.contains("4 created, 2 deleted (dry run"), "{text}");
     assert_eq!(names(&second), ["stray"]);
     let (status, text) = carillon(&second, &["import", to, "--prune"]);
     assert_eq!(status, 0, "{text}");
     assert_eq!(names(&second), ["nightly/one", "two"]);
     let (_, text) = carillon(&second, &["import", to, "--prune"]);
-    assert_eq!(text, "3 unchanged\n");
+    assert_eq!(text, "4 unchanged\n");
+    assert_eq!(second.get("/api/v2/queues/reports%20a")["maxConcurrent"], 3);
+    assert_eq!(second.get("/api/v2/queues/stray")["maxConcurrent"], Value::Null);
+    assert_eq!(second.get("/api/v2/queues/named")["paused"], true);
     assert_eq!(carillon(&second, &["export", "--to", to]).0, 0);
     assert_eq!(texts(&files.join("schedules")), exported);
 
@@ -91,7 +99,7 @@ fn an_export_imported_elsewhere_makes_the_same_schedules(backend: Backend) {
     let text = fs::read_to_string(&path).unwrap();
     fs::write(&path, text.replace("echo 2", "echo two")).unwrap();
     let (_, text) = carillon(&second, &["import", to]);
-    assert!(text.contains("2 unchanged, 1 updated"), "{text}");
+    assert!(text.contains("3 unchanged, 1 updated"), "{text}");
     let found = second.get("/api/scheduler/schedules?q=two");
     assert_eq!(found["items"][0]["taskConfig"]["command"], "echo two");
     let text = fs::read_to_string(&path).unwrap();

@@ -1,4 +1,5 @@
-//! What the machine can do, so that figures of two machines, or of one on a bad day, can be compared.
+//! What the machine can do, so that figures of two machines, or of one on a bad day, can be
+//! compared.
 
 use std::fs::File;
 use std::io::Write;

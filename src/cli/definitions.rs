@@ -53,8 +53,8 @@ struct Kind {
 enum Written {
     /// Made by `POST`, known by its number from then on.
     ByNumber,
-    /// By `PUT` under its name, which makes it if need be. Only these fields are definitions, and one
-    /// that has none of them is there because somebody named it, which no file needs to say.
+    /// By `PUT` under its name, which makes it if need be. Only these fields are definitions, and
+    /// one that has none of them is there because somebody named it, which no file needs to say.
     ByName(&'static [&'static str]),
 }
 

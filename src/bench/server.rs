@@ -74,7 +74,9 @@ pub(super) struct Server {
 impl Server {
     /// Starts one on a data directory of the scenario.
     pub(super) async fn start(plan: &Plan, scenario: &str) -> Result<Self, String> {
-        let directory = plan.scratch.join(scenario);
+        // The first server on a database makes its one admin key: there all share a directory.
+        let is_shared = plan.settings.database_url().is_some();
+        let directory = plan.scratch.join(if is_shared { "server" } else { scenario });
         let program = std::env::current_exe().map_err(|error| error.to_string())?;
         let mut command = Command::new(program);
         command.args(["serve", "--listen", "127.0.0.1:0", "--data-dir"]).arg(&directory);
@@ -127,8 +129,10 @@ impl Server {
     /// The admin key that it made.
     pub(super) fn key(&self) -> Result<String, String> {
         let path = self.directory.join("admin.token");
-        let text = std::fs::read_to_string(&path)
-            .map_err(|error| format!("{}: {error}", path.display()))?;
+        let text = std::fs::read_to_string(&path).map_err(|error| {
+            let cure = "a database that was used before has a key already: give an empty one";
+            format!("{}: {error} ({cure})", path.display())
+        })?;
         Ok(text.trim().to_owned())
     }
 

@@ -115,14 +115,6 @@ impl Store {
         run!(self, read, executions::execution_show(key))
     }
 
-    /// All attempts of a chain, oldest first.
-    ///
-    /// # Errors
-    /// See [`StoreError`](crate::store::StoreError).
-    pub async fn execution_list_chain(&self, chain_id: Uuid) -> StoreResult<Vec<Execution>> {
-        run!(self, read, executions::execution_list_chain(chain_id))
-    }
-
     /// Cancels a pending row at once (event), marks a running one.
     ///
     /// # Errors

@@ -90,30 +90,6 @@ pub(crate) async fn hold_executions(conn: &mut Conn, holds: &[Hold]) -> OpResult
     Ok(())
 }
 
-/// Claims rows of high priority alone, into the slots that are kept for them.
-pub(crate) async fn claim_urgent(
-    conn: &mut Conn,
-    claim: &ClaimHere,
-    now: Timestamp,
-) -> OpResult<Vec<ExecutionRow>> {
-    let urgent: Vec<Urgent> = diesel::sql_query(
-        "SELECT id FROM task_executions WHERE status = 'pending' AND NOT gated AND priority_rank = 0 \
-         AND available_at <= $1 ORDER BY rank_at, id LIMIT $2 FOR UPDATE SKIP LOCKED",
-    )
-    .bind::<sql::Instant, _>(Instant(now))
-    .bind::<Integer, _>(i32::try_from(claim.high_only).unwrap_or(i32::MAX))
-    .load(conn)
-    .await?;
-    let ids = urgent.into_iter().map(|row| row.id).collect();
-    start_executions(conn, claim, ids, now).await
-}
-
-#[derive(diesel::QueryableByName)]
-struct Urgent {
-    #[diesel(sql_type = BigInt)]
-    id: i64,
-}
-
 /// Starts rows that still wait.
 pub(crate) async fn start_executions(
     conn: &mut Conn,

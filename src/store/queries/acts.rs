@@ -208,7 +208,7 @@ pub(crate) async fn execution_override(
     setting: &OutcomeSetting,
 ) -> OpResult<ActedExecution> {
     let named = executions::execution_get(tx, key).await?;
-    let chain = executions::execution_list_chain(tx, &named.new.chain_id).await?;
+    let chain = executions::chain_of(tx, named.new.chain_id).await?;
     let newest = chain.last().map_or(named.id, |execution| execution.id);
     let mut execution = lock(tx, &ExecutionKey::Id(newest)).await?;
     let was = execution.status;

@@ -13,16 +13,17 @@ use diesel::prelude::*;
 use diesel::sql_types::{BigInt, Bool, Nullable, SmallInt, Text};
 use diesel_async::RunQueryDsl;
 
-use super::{Tx, breakers, executions, gated, nodes, queues};
+use super::{Tx, breakers, executions, gated, hot, nodes, queues};
 use crate::clock::Timestamp;
 use crate::domain::admission::{Candidate, ELDERS, KeyRule, Room, Standing, Usage, plan_admission};
 use crate::domain::execution::{Execution, RANK_SPAN};
 use crate::domain::options::TaskOptions;
 use crate::store::conversions::{options_of, priority_of_rank};
+use crate::store::models::ExecutionRow;
 use crate::store::op::OpResult;
 use crate::store::schema::task_executions as t;
 use crate::store::sql_types::{Instant, JsonDoc, Uid, sql};
-use crate::store::{Capacity, ClaimGated, GatedClaimed, Topic};
+use crate::store::{Capacity, ClaimGated, ClaimHere, GatedClaimed, Topic};
 
 /// The name of the lock.
 const LOCK: &str = "carillon.admission";
@@ -101,6 +102,35 @@ struct LaneRow {
     lane: Option<String>,
 }
 
+/// Rows of high priority that wait for nothing but a slot, since `since` or longer, in the order of
+/// claims, `most` at most; `locking` ends the text.
+async fn urgent(tx: &mut Tx, since: Timestamp, most: usize, locking: &str) -> OpResult<Vec<i64>> {
+    #[derive(QueryableByName)]
+    struct Urgent {
+        #[diesel(sql_type = BigInt)]
+        id: i64,
+    }
+    let rows: Vec<Urgent> = diesel::sql_query(format!(
+        "SELECT id FROM task_executions {} WHERE status = 'pending' AND NOT gated \
+         AND priority_rank = 0 AND available_at <= $1 ORDER BY rank_at, id LIMIT {most}{locking}",
+        gated::BY_URGENCY
+    ))
+    .bind::<sql::Instant, _>(Instant(since))
+    .load(tx.conn())
+    .await?;
+    Ok(rows.into_iter().map(|row| row.id).collect())
+}
+
+/// Claims rows of high priority alone, into the slots that are kept for them.
+pub(super) async fn claim_urgent(
+    tx: &mut Tx,
+    claim: &ClaimHere,
+    now: Timestamp,
+) -> OpResult<Vec<ExecutionRow>> {
+    let ids = urgent(tx, now, claim.high_only, hot::PASS_OVER_LOCKED).await?;
+    gated::start_executions(tx.conn(), claim, ids, now).await
+}
+
 /// Rows of high priority that have waited for nothing but a slot for as long as `since`.
 pub(crate) async fn execution_urgent_waiting(
     tx: &mut Tx,
@@ -109,15 +139,7 @@ pub(crate) async fn execution_urgent_waiting(
 ) -> OpResult<usize> {
     let now = tx.now().await?;
     let since = now - chrono::Duration::from_std(*since).unwrap_or_default();
-    let rows: Vec<LaneRow> = diesel::sql_query(format!(
-        "SELECT held_by AS lane FROM task_executions {} WHERE status = 'pending' AND NOT gated \
-         AND priority_rank = 0 AND available_at <= $1 ORDER BY rank_at, id LIMIT {most}",
-        gated::BY_URGENCY
-    ))
-    .bind::<sql::Instant, _>(Instant(since))
-    .load(tx.conn())
-    .await?;
-    Ok(rows.len())
+    Ok(urgent(tx, since, *most, "").await?.len())
 }
 
 /// True when any row waits to be admitted.

@@ -98,7 +98,7 @@ async fn save(tx: &mut Tx, mut stored: StoredLetter) -> OpResult<DeadLetter> {
 
 /// The story of a chain, for its letter.
 async fn attempts_of(tx: &mut Tx, chain: Uuid) -> OpResult<Vec<Value>> {
-    let attempts = executions::execution_list_chain(tx, &chain).await?;
+    let attempts = executions::chain_of(tx, chain).await?;
     Ok(attempts
         .iter()
         .map(|execution| {

@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use super::super::{Db, locked};
 use super::{
-    Tx, acts, breakers, deadlines, finishing, gated, hot, idempotency, inbox, page_of, queues,
+    Tx, acts, admission, breakers, deadlines, finishing, hot, idempotency, inbox, page_of, queues,
 };
 use crate::clock::Timestamp;
 use crate::domain::event::{ExecutionMoment, NewEvent, execution_event};
@@ -215,7 +215,7 @@ pub(crate) async fn execution_claim(tx: &mut Tx, claim: &ClaimHere) -> OpResult<
         rows = hot::claim_executions(tx.conn(), claim, open, now).await?;
     }
     if rows.len() == open && claim.high_only > 0 {
-        rows.extend(gated::claim_urgent(tx.conn(), claim, now).await?);
+        rows.extend(admission::claim_urgent(tx, claim, now).await?);
     }
     let mut claimed =
         rows.into_iter().map(Execution::try_from).collect::<OpResult<Vec<Execution>>>()?;
@@ -294,8 +294,9 @@ pub(crate) async fn execution_list(
     page_of!(tx, *page, filtered(filter), t::id, ExecutionRow)
 }
 
-pub(crate) async fn execution_list_chain(tx: &mut Tx, chain_id: &Uuid) -> OpResult<Vec<Execution>> {
-    let (first, chain) = (Uid(*chain_id), Uid(*chain_id));
+/// All attempts of a chain, oldest first.
+pub(super) async fn chain_of(tx: &mut Tx, chain_id: Uuid) -> OpResult<Vec<Execution>> {
+    let (first, chain) = (Uid(chain_id), Uid(chain_id));
     let rows: Vec<ExecutionRow> =
         ChainRows { first, chain, of: PhantomData }.load(tx.conn()).await?;
     rows.into_iter().map(Execution::try_from).collect()
@@ -304,7 +305,7 @@ pub(crate) async fn execution_list_chain(tx: &mut Tx, chain_id: &Uuid) -> OpResu
 /// An execution with all that a page about it shows, in one look.
 pub(crate) async fn execution_show(tx: &mut Tx, key: &ExecutionKey) -> OpResult<ExecutionShown> {
     let execution = execution_get(tx, key).await?;
-    let chain = execution_list_chain(tx, &execution.new.chain_id).await?;
+    let chain = chain_of(tx, execution.new.chain_id).await?;
     let acts = acts::acts_of(tx, execution.id).await?;
     Ok(ExecutionShown { execution, chain, acts })
 }

@@ -91,32 +91,6 @@ pub(crate) async fn hold_executions(conn: &mut Conn, holds: &[Hold]) -> OpResult
     Ok(held.await?)
 }
 
-/// Claims rows of high priority alone, into the slots that are kept for them.
-pub(crate) async fn claim_urgent(
-    conn: &mut Conn,
-    claim: &ClaimHere,
-    now: Timestamp,
-) -> OpResult<Vec<ExecutionRow>> {
-    let most = claim.high_only;
-    let urgent = conn.spawn_blocking(move |conn| {
-        diesel::sql_query(format!(
-            "SELECT id FROM task_executions INDEXED BY task_executions_urgent WHERE status = \
-             'pending' AND NOT gated AND priority_rank = 0 AND available_at <= $1 \
-             ORDER BY rank_at, id LIMIT {most}"
-        ))
-        .bind::<sql::Instant, _>(Instant(now))
-        .load::<Urgent>(conn)
-    });
-    let ids = urgent.await?.into_iter().map(|row| row.id).collect();
-    start_executions(conn, claim, ids, now).await
-}
-
-#[derive(QueryableByName)]
-struct Urgent {
-    #[diesel(sql_type = BigInt)]
-    id: i64,
-}
-
 /// Starts rows that still wait.
 pub(crate) async fn start_executions(
     conn: &mut Conn,

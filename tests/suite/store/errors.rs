@@ -66,7 +66,7 @@ pub(crate) async fn a_retry_that_succeeds_resolves_the_record(bench: &Bench) {
     assert_eq!(record.recovery_status, RecoveryStatus::Resolved);
     assert_eq!(record.resolution_notes.as_deref(), Some("attempt 2 succeeded"));
     assert_eq!(record.resolved_at, Some(bench.now()));
-    let chain = bench.store.execution_list_chain(first.new.chain_id).await.unwrap();
+    let chain = bench.store.execution_show(ExecutionKey::Id(first.id)).await.unwrap().chain;
     assert_eq!(chain.iter().map(|row| row.id).collect::<Vec<_>>(), [first.id, second.id]);
     assert_eq!(bench.event_types().await.last().unwrap(), "error_resolved");
 }
@@ -239,7 +239,10 @@ pub(crate) async fn an_operators_retry_happens_once_for_a_key(bench: &Bench) {
     assert_eq!(answer.body, second.id.to_string());
     let other = retry("l").await;
     assert!(matches!(other, Err(StoreError::WrongState { .. })), "{other:?}");
-    assert_eq!(bench.store.execution_list_chain(second.new.chain_id).await.unwrap().len(), 2);
+    assert_eq!(
+        bench.store.execution_show(ExecutionKey::Id(second.id)).await.unwrap().chain.len(),
+        2
+    );
 }
 
 pub(crate) async fn a_letter_is_resubmitted_once_for_a_key(bench: &Bench) {

@@ -241,7 +241,8 @@ impl Launcher {
         }
         self.inner.counters.started.fetch_add(1, Ordering::Relaxed);
         meter::execution_started(&row);
-        if let Some(task) = Preemptible::of(&row) {
+        let options = &row.new.task.options.admission;
+        if let Some(task) = Preemptible::of(row.id, row.new.priority, options) {
             self.inner.running.may_make_room(task);
         }
         let turn = self.inner.next_arbiter.fetch_add(1, Ordering::Relaxed);

@@ -11,7 +11,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::domain::execution::{Execution, Priority};
+use crate::domain::execution::Priority;
+use crate::domain::options::AdmissionOptions;
 
 /// How long an urgent one waits for a slot to become free by itself.
 pub const PATIENCE: Duration = Duration::from_secs(1);
@@ -32,12 +33,10 @@ pub struct Preemptible {
 impl Preemptible {
     /// A row that begins now, if it may be interrupted.
     #[must_use]
-    pub fn of(row: &Execution) -> Option<Self> {
-        let admission = &row.new.task.options.admission;
-        let may = admission.preemptible
-            && admission.preempted < TIMES_MAX
-            && row.new.priority != Priority::High;
-        may.then(|| Self { id: row.id, priority: row.new.priority, begun_at: Instant::now() })
+    pub fn of(id: i64, priority: Priority, options: &AdmissionOptions) -> Option<Self> {
+        let may =
+            options.preemptible && options.preempted < TIMES_MAX && priority != Priority::High;
+        may.then(|| Self { id, priority, begun_at: Instant::now() })
     }
 }
 
@@ -53,6 +52,22 @@ pub fn plan_preemption(mut running: Vec<Preemptible>, urgent: usize, leaving: us
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_what_said_so_makes_room_and_no_chain_more_than_three_times() {
+        for (preemptible, preempted, priority, expected) in [
+            (true, 0, Priority::Low, true),
+            (true, TIMES_MAX - 1, Priority::Medium, true),
+            (true, TIMES_MAX, Priority::Low, false),
+            (true, 0, Priority::High, false),
+            (false, 0, Priority::Low, false),
+        ] {
+            let options =
+                AdmissionOptions { preemptible, preempted, ..AdmissionOptions::default() };
+            let found = Preemptible::of(7, priority, &options);
+            assert_eq!(found.map(|one| one.id), expected.then_some(7), "{options:?} {priority}");
+        }
+    }
 
     #[test]
     fn the_least_urgent_and_latest_begun_make_room_and_no_more_than_wait() {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Process, ServeError, build, start};
+use super::{Process, ServeError, build, leave, start};
 use crate::config::Settings;
 use crate::runtime::handles::{Handles, Phase};
 use crate::runtime::system::System;
@@ -67,12 +67,8 @@ impl Embedded {
         self.system.drain().await;
         self.system.parts().launcher.idle(READY_WAIT).await;
         self.system.enter(Phase::Stopping);
-        self.system.tree().shutdown().await;
-        let (store, launcher) = (&self.system.parts().store, &self.system.parts().launcher);
-        // What still runs is another node's at once.
-        let goodbye = store.node_stop(launcher.lease().claimant().boot_id);
-        super::last_word("the node's goodbye", goodbye).await;
-        store.close().await;
-        launcher.stop_threads();
+        leave(&self.system).await;
+        self.system.parts().store.close().await;
+        self.system.parts().launcher.stop_threads();
     }
 }

@@ -211,8 +211,14 @@ async fn shut_down(system: &Arc<System>, settings: &Settings) {
     };
     last_word("the shutdown event", store.event_append(vec![farewell])).await;
     system.parts().live.close_all(SESSIONS_WAIT).await;
+    leave(system).await;
+}
+
+/// Stops the tree and gives the lease back: what still runs is another node's at once.
+async fn leave(system: &System) {
     system.tree().shutdown().await;
-    last_word("the node's goodbye", store.node_stop(launcher.lease().claimant().boot_id)).await;
+    let boot_id = system.parts().launcher.lease().claimant().boot_id;
+    last_word("the node's goodbye", system.parts().store.node_stop(boot_id)).await;
 }
 
 /// A write that is worth a second, not a failed stop.

@@ -42,17 +42,15 @@ struct Kind {
     route: &'static str,
     /// Whether the list goes by `offset` (v1) or by `cursor` (v2).
     by_offset: bool,
-    /// What the server alone writes.
-    read_only: &'static [&'static str],
     /// How one is written.
     written: Written,
 }
 
 /// How a definition is written.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy)]
 enum Written {
-    /// Made by `POST`, known by its number from then on.
-    ByNumber,
+    /// Made by `POST`, known by its number from then on. The server alone writes these fields.
+    ByNumber(&'static [&'static str]),
     /// By `PUT` under its name, which makes it if need be. Only these fields are definitions, and
     /// one that has none of them is there because somebody named it, which no file needs to say.
     ByName(&'static [&'static str]),
@@ -65,22 +63,20 @@ const KINDS: &[Kind] = &[
         name: "calendars",
         route: "/api/v2/calendars",
         by_offset: false,
-        read_only: &["id", "createdAt", "updatedAt", "version"],
-        written: Written::ByNumber,
+        written: Written::ByNumber(&["id", "createdAt", "updatedAt", "version"]),
     },
     // Their limits; a pause is no definition.
     Kind {
         name: "queues",
         route: "/api/v2/queues",
         by_offset: false,
-        read_only: &[],
         written: Written::ByName(&["maxConcurrent", "ratePerMinute"]),
     },
     Kind {
         name: "schedules",
         route: "/api/v1/scheduler/schedules",
         by_offset: true,
-        read_only: &[
+        written: Written::ByNumber(&[
             "id",
             "nextRunAt",
             "lastRunAt",
@@ -91,16 +87,14 @@ const KINDS: &[Kind] = &[
             "pausedAt",
             "pausedUntil",
             "pauseReason",
-        ],
-        written: Written::ByNumber,
+        ]),
     },
     // Rules that name schedules by number belong to the server they were written on.
     Kind {
         name: "alert-rules",
         route: "/api/v2/alert-rules",
         by_offset: false,
-        read_only: &["id", "createdAt", "updatedAt", "version"],
-        written: Written::ByNumber,
+        written: Written::ByNumber(&["id", "createdAt", "updatedAt", "version"]),
     },
 ];
 
@@ -153,7 +147,7 @@ impl Kind {
         definition: &Value,
     ) -> Result<Value, ClientError> {
         match self.written {
-            Written::ByNumber => client.post(self.route, definition.clone()).await,
+            Written::ByNumber(_) => client.post(self.route, definition.clone()).await,
             Written::ByName(_) => {
                 let route = format!("{}/{}", self.route, segment(name));
                 client.put(&route, self.body(definition)).await
@@ -164,23 +158,27 @@ impl Kind {
     /// Removes what was defined; what is known by its name alone stays, without definitions.
     async fn remove(&self, client: &Client, route: &str) -> Result<Value, ClientError> {
         match self.written {
-            Written::ByNumber => client.delete(route).await,
+            Written::ByNumber(_) => client.delete(route).await,
             Written::ByName(_) => client.put(route, self.body(&Value::Null)).await,
         }
     }
 
-    /// A row of its list as number (or name) and definition, if it is one.
+    /// A row of its list as number (or name) and definition, if it is one: what a user said of it,
+    /// without what the server writes, and without what is not there.
     fn read(&self, item: &Value) -> Option<(String, Value)> {
+        let is_said = |field: &str| match self.written {
+            Written::ByNumber(read_only) => !read_only.contains(&field),
+            Written::ByName(fields) => field == "name" || fields.contains(&field),
+        };
+        let all = item.as_object().into_iter().flatten();
+        let said: Map<String, Value> = all
+            .filter(|(field, value)| is_said(field) && !value.is_null())
+            .map(|(field, value)| (field.clone(), value.clone()))
+            .collect();
         match self.written {
-            Written::ByNumber => Some((cell(item, "id"), definition_of(item, self.read_only))),
-            Written::ByName(fields) => {
-                let is_said = |name: &str| name == "name" || fields.contains(&name);
-                let all = item.as_object().into_iter().flatten();
-                let said = all.filter(|(name, value)| is_said(name) && !value.is_null());
-                let said: Map<String, Value> =
-                    said.map(|(name, value)| (name.clone(), value.clone())).collect();
-                (said.len() > 1).then(|| (cell(item, "name"), Value::Object(said)))
-            }
+            Written::ByNumber(_) => Some((cell(item, "id"), Value::Object(said))),
+            Written::ByName(_) if said.len() > 1 => Some((cell(item, "name"), Value::Object(said))),
+            Written::ByName(_) => None,
         }
     }
 }
@@ -323,14 +321,6 @@ async fn read_all(client: &Client, kind: &Kind) -> Result<Stored, ClientError> {
             None => return Ok(stored),
         };
     }
-}
-
-/// What a user said of it: without what the server writes, and without what is not there.
-fn definition_of(item: &Value, read_only: &[&str]) -> Value {
-    let fields = item.as_object().into_iter().flatten();
-    let said =
-        fields.filter(|(name, value)| !read_only.contains(&name.as_str()) && !value.is_null());
-    Value::Object(said.map(|(name, value)| (name.clone(), value.clone())).collect())
 }
 
 /// Writes the files of a kind, and removes those of definitions that are no more.

@@ -2,10 +2,9 @@
 //!
 //! An attempt that failed is charged to one of three accounts. A failure of the task counts
 //! against `maxAttempts`; a lost node counts against `maxCrashAttempts` (a task that keeps taking
-//! its node down is poison); an interruption, by a shutdown or
-//! for something urgent, counts against neither. The decision is
-//! made from the row alone, with the rules that it carries, so that the transaction that ends the
-//! attempt can write it.
+//! its node down is poison); an interruption, by a shutdown or for something urgent, counts against
+//! neither. The decision is made from the row alone, with the rules that it carries, so that the
+//! transaction that ends the attempt can write it.
 
 use std::time::Duration;
 

@@ -192,7 +192,7 @@ pub(crate) async fn execution_list_paused(
     let rows: Vec<(i64, Option<Instant>)> = dsl::execution_acts
         .inner_join(task_executions::table.on(task_executions::id.eq(t::execution_id)))
         .filter(t::paused_at.is_not_null())
-        .filter(task_executions::status.eq(ExecutionStatus::Running.as_str()))
+        .filter(executions::is_running())
         .filter(task_executions::lease_owner.eq(Uid(*boot_id)))
         .select((t::execution_id, t::paused_at))
         .load(tx.conn())

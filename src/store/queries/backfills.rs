@@ -294,7 +294,7 @@ pub(crate) async fn backfill_stop(
     .await?;
     let waiting = task_executions::table
         .filter(task_executions::id.eq_any(ids.into_iter().map(|row| row.id)))
-        .filter(task_executions::status.eq(ExecutionStatus::Pending.as_str()))
+        .filter(executions::is_pending())
         .order(task_executions::id.asc());
     let rows: Vec<ExecutionRow> =
         locked!(waiting.select(ExecutionRow::as_select())).load(tx.conn()).await?;

@@ -144,7 +144,7 @@ async fn without_backfills(
     }
     let counts: Vec<(Option<i64>, i64)> = task_executions::table
         .filter(task_executions::schedule_id.eq_any(full))
-        .filter(task_executions::status.eq_any(executions::ACTIVE))
+        .filter(executions::is_active())
         .filter(task_executions::trigger.eq(Trigger::Backfill.as_str()))
         .group_by(task_executions::schedule_id)
         .select((task_executions::schedule_id, count_star()))

@@ -250,7 +250,7 @@ pub(crate) async fn schedule_delete(
     let waiting: Vec<ExecutionRow> = locked!(
         task_executions::table
             .filter(task_executions::schedule_id.eq(*id))
-            .filter(task_executions::status.eq(ExecutionStatus::Pending.as_str()))
+            .filter(executions::is_pending())
             .order(task_executions::id.asc())
             .select(ExecutionRow::as_select())
     )

@@ -264,7 +264,7 @@ fn makes_room(definition: &ScheduleDefinition) -> bool {
 async fn count_active(tx: &mut Tx, schedule_id: i64) -> OpResult<i64> {
     Ok(task_executions::table
         .filter(task_executions::schedule_id.eq(schedule_id))
-        .filter(task_executions::status.eq_any(executions::ACTIVE))
+        .filter(executions::is_active())
         .filter(task_executions::trigger.ne(Trigger::Backfill.as_str()))
         .select(count_star())
         .get_result(tx.conn())

@@ -68,15 +68,36 @@ const SERVED: &[(&str, &str)] = &[
         "task_executions_",
     ),
     (
-        "SELECT * FROM task_executions WHERE status = 'failed' ORDER BY id DESC LIMIT 50",
-        "task_executions_status",
+        "SELECT * FROM task_executions WHERE status IN ('failed', 'timeout', 'cancelled', 'skipped') \
+         AND status = 'failed' ORDER BY id DESC LIMIT 50",
+        "task_executions_short",
+    ),
+    (
+        "SELECT * FROM task_executions WHERE status = 'pending' ORDER BY id DESC LIMIT 50",
+        "task_executions_pending",
+    ),
+    (
+        "SELECT * FROM task_executions WHERE id IN (SELECT e.id FROM task_executions e \
+         WHERE e.status = 'pending' UNION ALL SELECT e.id FROM task_executions e \
+         WHERE e.status = 'running') ORDER BY id DESC LIMIT 50",
+        "task_executions_pending",
+    ),
+    (
+        "SELECT id FROM task_executions WHERE status = 'running' AND lease_owner = $UUID \
+         AND cancel_requested_at IS NOT NULL ORDER BY id",
+        "task_executions_running",
+    ),
+    (
+        "SELECT id FROM task_executions WHERE dedup_key IS NOT NULL AND dedup_key = 'a' \
+         AND status IN ('pending', 'running')",
+        "task_executions_dedup",
     ),
     (
         "SELECT * FROM task_executions WHERE schedule_id = 7 ORDER BY id DESC LIMIT 50",
         "task_executions_schedule_newest",
     ),
     (
-        "SELECT * FROM task_executions WHERE schedule_id = 7 AND status = 'failed' \
+        "SELECT * FROM task_executions WHERE schedule_id = 7 AND status = 'completed' \
          ORDER BY id DESC LIMIT 50",
         "task_executions_schedule",
     ),

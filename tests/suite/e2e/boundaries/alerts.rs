@@ -104,8 +104,8 @@ impl Trial {
         if !matches!(name, "alert_advance" | "alert_tick") {
             return;
         }
-        // What a kill itself broke may have raised one before, which ended when its retry passed, or
-        // led the server there before a run was asked for: one that is sure to fail keeps it firing.
+        // What a kill itself broke may have raised one before, which ended when its retry passed,
+        // or led the server there before a run was asked for: one that fails keeps it firing.
         self.server.post(EXECUTIONS, &fails_at_once());
         let list = format!("/api/v2/alerts?ruleId={id}&state=firing");
         self.server

@@ -66,6 +66,7 @@ use crate::clock::{Clock, Timestamp};
 use crate::domain::act::Act;
 use acts::BoundAct;
 use postgres::PostgresStore;
+use postgres::group::PlainCreation;
 use shared::Shared;
 use sqlite::SqliteStore;
 
@@ -227,6 +228,14 @@ impl Store {
     pub fn tell_change(&self, before: serde_json::Value, after: serde_json::Value) {
         if let Some(act) = &self.act {
             act.tell_change((before, after));
+        }
+    }
+
+    /// The back end that makes this request together with others, if it does.
+    fn grouping(&self, request: &ExecutionCreate) -> Option<&PostgresStore> {
+        match &self.inner.backend {
+            Backend::Postgres(backend) if PlainCreation::fits(request) => Some(backend),
+            Backend::Postgres(_) | Backend::Sqlite(_) => None,
         }
     }
 

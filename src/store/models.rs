@@ -340,6 +340,23 @@ pub(crate) struct BackfillRow {
     pub(crate) reason: Option<String>,
 }
 
+/// A row of `audit_log` to be written.
+#[derive(Clone, Debug, Insertable)]
+#[diesel(table_name = audit_log)]
+pub(crate) struct NewAuditRow {
+    pub(crate) at: Instant,
+    pub(crate) who: String,
+    pub(crate) key_id: Option<i64>,
+    pub(crate) role: String,
+    pub(crate) action: String,
+    pub(crate) subject_kind: String,
+    pub(crate) subject_id: Option<String>,
+    pub(crate) reason: Option<String>,
+    pub(crate) before: Option<JsonDoc>,
+    pub(crate) after: Option<JsonDoc>,
+    pub(crate) request_id: Option<String>,
+}
+
 /// A row of `audit_log`.
 #[derive(Clone, Debug, Queryable, Selectable)]
 #[diesel(table_name = audit_log)]

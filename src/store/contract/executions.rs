@@ -7,6 +7,7 @@ use uuid::Uuid;
 
 use crate::clock::Timestamp;
 use crate::domain::execution::{Execution, NewExecution};
+use crate::store::postgres::group::PlainCreation;
 use crate::store::{
     CancelResult, ClaimGated, ClaimHere, Creation, ExecutionCounts, ExecutionCreate,
     ExecutionFilter, ExecutionKey, ExecutionShown, Finish, FinishResult, GatedClaimed, LogFilter,
@@ -14,7 +15,8 @@ use crate::store::{
 };
 
 impl Store {
-    /// Makes executions (ad-hoc, manual, backfill) in one transaction. `limit`: refuse with
+    /// Makes an execution (ad-hoc, manual, backfill) in one transaction, on PostgreSQL together
+    /// with others that are asked for at the same time. `limit`: refuse with
     /// `WrongState{already_running}` when that many rows of the schedule wait or run.
     ///
     /// # Errors
@@ -23,7 +25,15 @@ impl Store {
         &self,
         request: ExecutionCreate,
     ) -> StoreResult<Creation<Execution>> {
-        run!(self, write, executions::execution_create(request))
+        if let Some(backend) = self.grouping(&request) {
+            let act = self.act_of("write");
+            let made = backend.create(PlainCreation::new(request, act.clone())).await;
+            if let (Ok(_), Some(act)) = (&made, &act) {
+                act.settle();
+            }
+            return made;
+        }
+        run!(self, write, creating::execution_create(request))
     }
 
     /// Makes many at once, no idempotency, no limits: the hot path.
@@ -36,7 +46,7 @@ impl Store {
         claim: Option<ClaimHere>,
     ) -> StoreResult<Vec<Execution>> {
         let rows: Vec<_> = rows.into_iter().map(Arc::new).collect();
-        run!(self, write, executions::execution_create_batch(rows, claim))
+        run!(self, write, creating::execution_create_batch(rows, claim))
     }
 
     /// Claims up to `claim.slots` pending rows whose `available_at` has come, by `rank_at`, id.

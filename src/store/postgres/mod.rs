@@ -2,13 +2,15 @@
 //!
 //! Each operation is a task of that runtime, so that a caller who goes away never ends a
 //! transaction half way: it commits or rolls back, and its connection goes back to the pool
-//! whole. Serialization failures and deadlocks run the operation again from the start. What the
-//! database cannot answer for now is `Unavailable`, within a second also when it says nothing at
-//! all ([`pulse`]); broken connections are thrown away when they are handed out.
+//! whole. Requests for one execution each share a transaction ([`group`]). Serialization failures
+//! and deadlocks run the operation again from the start. What the database cannot answer for now is
+//! `Unavailable`, within a second also when it says nothing at all ([`pulse`]); broken connections
+//! are thrown away when they are handed out.
 
 mod connect;
 mod errors;
 pub(crate) mod gated;
+pub(crate) mod group;
 pub(crate) mod hot;
 mod migrate;
 mod notify;
@@ -31,11 +33,13 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::time::timeout;
 
 use crate::clock::Clock;
+use crate::domain::execution::Execution;
 use crate::store::faulty::FaultPoint;
 use crate::store::op::OpResult;
 use crate::store::shared::Shared;
-use crate::store::{StoreError, StoreOptions, StoreResult};
+use crate::store::{Creation, StoreError, StoreOptions, StoreResult};
 use connect::Target;
+use group::{Groups, PlainCreation};
 use notify::Notifier;
 use pulse::Pulse;
 use queries::{Op, Tx, events};
@@ -87,6 +91,7 @@ pub(crate) async fn probe(url: &str) -> StoreResult<String> {
 /// A reachable database.
 pub(crate) struct PostgresStore {
     core: Arc<Core>,
+    groups: Groups,
     runtime: Mutex<Option<Runtime>>,
 }
 
@@ -129,7 +134,9 @@ impl PostgresStore {
             notifier,
             pulse,
         };
-        Ok(Self { core: Arc::new(core), runtime: Mutex::new(held.keep()) })
+        let core = Arc::new(core);
+        let groups = Groups::start(&handle, &core);
+        Ok(Self { core, groups, runtime: Mutex::new(held.keep()) })
     }
 
     /// Runs an operation in a transaction.
@@ -140,6 +147,11 @@ impl PostgresStore {
     ) -> StoreResult<T> {
         let core = Arc::clone(&self.core);
         self.spawn(name, async move { core.write(name, &op).await }).await
+    }
+
+    /// Makes an execution, with others that are asked for at the same time.
+    pub(crate) async fn create(&self, asked: PlainCreation) -> StoreResult<Creation<Execution>> {
+        self.groups.create(asked).await
     }
 
     /// Runs an operation that only reads, without a transaction.

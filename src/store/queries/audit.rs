@@ -4,10 +4,11 @@ use diesel::prelude::*;
 use diesel_async::RunQueryDsl;
 use serde_json::{Value, json};
 
-use super::Tx;
+use super::{Tx, hot};
 use crate::domain::act::{Act, AuditEntry, bounded};
 use crate::domain::event::NewEvent;
-use crate::store::models::AuditRow;
+use crate::store::acts::BoundAct;
+use crate::store::models::{AuditRow, NewAuditRow};
 use crate::store::op::OpResult;
 use crate::store::schema::audit_log as t;
 use crate::store::sql_types::{Instant, JsonDoc, without_nul};
@@ -31,7 +32,12 @@ pub(crate) async fn close(tx: &mut Tx) -> OpResult<()> {
     if note.is_replay {
         return Ok(());
     }
-    let event = tx.effects.events.as_slice().first();
+    let line = line_of(&bound, note, tx.effects.events.as_slice().first());
+    insert(tx, vec![line]).await
+}
+
+/// The row of an act, with what its operation told of it and the event of what it did.
+pub(crate) fn line_of(bound: &BoundAct, note: ActNote, event: Option<&NewEvent>) -> Line {
     let subject_id = note
         .subject_id
         .or_else(|| event_subject(&bound.act, event))
@@ -40,8 +46,7 @@ pub(crate) async fn close(tx: &mut Tx) -> OpResult<()> {
         Some((before, after)) => (Some(before), Some(after)),
         None => (None, event.map(event_document)),
     };
-    let act = Act { subject_id, ..bound.act.clone() };
-    insert(tx, &act, before, after).await
+    Line { act: Act { subject_id, ..bound.act.clone() }, before, after }
 }
 
 /// The id of what an event speaks of, when it is of the act's kind.
@@ -62,37 +67,40 @@ fn event_document(event: &NewEvent) -> Value {
     json!({ "event": event.event_type, "payload": payload })
 }
 
-async fn insert(
-    tx: &mut Tx,
-    act: &Act,
+/// A row to be written, but for its instant.
+pub(crate) struct Line {
+    act: Act,
     before: Option<Value>,
     after: Option<Value>,
-) -> OpResult<()> {
+}
+
+/// Writes rows.
+pub(crate) async fn insert(tx: &mut Tx, lines: Vec<Line>) -> OpResult<()> {
+    if lines.is_empty() {
+        return Ok(());
+    }
     let now = Instant(tx.now().await?);
-    diesel::insert_into(t::table)
-        .values((
-            t::at.eq(now),
-            t::who.eq(without_nul(act.who.clone())),
-            t::key_id.eq(act.key_id),
-            t::role.eq(&act.role),
-            t::action.eq(&act.action),
-            t::subject_kind.eq(&act.subject_kind),
-            t::subject_id.eq(act.subject_id.as_deref()),
-            t::reason.eq(act.reason.as_deref()),
-            t::before.eq(before.map(|value| JsonDoc(bounded(value)))),
-            t::after.eq(after.map(|value| JsonDoc(bounded(value)))),
-            t::request_id.eq(act.request_id.as_deref()),
-        ))
-        .execute(tx.conn())
-        .await?;
-    Ok(())
+    let rows = lines.into_iter().map(|Line { act, before, after }| NewAuditRow {
+        at: now,
+        who: without_nul(act.who),
+        key_id: act.key_id,
+        role: act.role,
+        action: act.action,
+        subject_kind: act.subject_kind,
+        subject_id: act.subject_id,
+        reason: act.reason,
+        before: before.map(|value| JsonDoc(bounded(value))),
+        after: after.map(|value| JsonDoc(bounded(value))),
+        request_id: act.request_id,
+    });
+    hot::insert_audit(tx.conn(), rows.collect()).await
 }
 
 /// Writes the row of an act that changed nothing in the store.
 pub(crate) async fn audit_append(tx: &mut Tx, act: &Act) -> OpResult<()> {
     // The handle carries the same act: one row is enough.
     tx.audit_replay();
-    insert(tx, act, None, None).await
+    insert(tx, vec![Line { act: act.clone(), before: None, after: None }]).await
 }
 
 pub(crate) async fn audit_list(

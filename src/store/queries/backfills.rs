@@ -12,7 +12,7 @@ use diesel_async::RunQueryDsl;
 use serde_json::json;
 
 use super::super::{Db, locked};
-use super::{Tx, executions, hot, idempotency, schedules};
+use super::{Tx, creating, executions, hot, idempotency, schedules};
 use crate::clock::Timestamp;
 use crate::domain::backfill::{
     Ahead, Backfill, BackfillForm, BackfillStatus, allowance, next_start, step,
@@ -214,7 +214,7 @@ pub(crate) async fn backfill_advance(tx: &mut Tx, plan: &BackfillAdvance) -> OpR
     let free = most.saturating_sub(active).min(allowance(rate, backfill.next_start_at, now));
     let done = step(&Ahead { instants, is_last: plan.is_last }, &taken, free);
     let rows = done.made.iter().filter_map(|place| plan.rows.get(*place)).cloned().collect();
-    let made = executions::insert(tx, rows, None).await?;
+    let made = creating::insert(tx, rows, None).await?;
     if done.position.is_none() && !done.is_done {
         return Ok(false);
     }

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::super::{Db, locked};
-use super::{Tx, executions, idempotency, page_of};
+use super::{Tx, creating, executions, idempotency, page_of};
 use crate::domain::error_record::{DeadLetter, DeadLetterStatus, ErrorRecord};
 use crate::domain::event::{dead_letter_event, instant_text};
 use crate::domain::execution::{Execution, NewExecution};
@@ -288,7 +288,7 @@ pub(crate) async fn dead_letter_resubmit(
     let mut row = execution.clone();
     row.dead_letter_id = Some(*id);
     let chain = row.chain_id;
-    let made = executions::insert(tx, vec![Arc::new(row)], claim.as_ref()).await?;
+    let made = creating::insert(tx, vec![Arc::new(row)], claim.as_ref()).await?;
     let letter = set_status(tx, stored, DeadLetterStatus::Resubmitted, Some(chain)).await?;
     let execution = made.into_iter().next().ok_or_else(|| {
         wrong_state("already_running", "an execution with the same key waits or runs")

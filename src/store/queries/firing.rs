@@ -13,7 +13,7 @@ use diesel_async::RunQueryDsl;
 use super::super::locked;
 use super::documents::{LedgerDocument, document};
 use super::hot::At;
-use super::{Tx, executions, hot};
+use super::{Tx, creating, executions, hot};
 use crate::clock::Timestamp;
 use crate::domain::event::schedule_event;
 use crate::domain::execution::{Execution, NewExecution, Trigger};
@@ -68,7 +68,7 @@ pub(crate) async fn schedule_fire(
     for (schedule_id, count) in room {
         executions::cancel_oldest(tx, schedule_id, count).await?;
     }
-    result.executions = executions::insert(tx, rows, claim.as_ref()).await?;
+    result.executions = creating::insert(tx, rows, claim.as_ref()).await?;
     if !ledger.is_empty() {
         hot::insert_ledger(tx.conn(), document(&ledger)?).await?;
     }

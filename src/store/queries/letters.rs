@@ -10,7 +10,7 @@ use diesel::sql_types::{BigInt, Nullable, Text};
 use diesel_async::RunQueryDsl;
 use serde_json::{Value, json};
 
-use super::{Tx, dead_letters, executions, hot, idempotency, state};
+use super::{Tx, creating, dead_letters, hot, idempotency, state};
 use crate::clock::Timestamp;
 use crate::domain::error_record::{DeadLetter, DeadLetterStatus};
 use crate::domain::event::{alert_event, instant_text};
@@ -137,7 +137,7 @@ pub(crate) async fn dead_letters_resubmit(
         taken.push((stored, row.chain_id));
         rows.push(Arc::new(row));
     }
-    let made = executions::insert(tx, rows, None).await?;
+    let made = creating::insert(tx, rows, None).await?;
     let mut answer = Vec::with_capacity(made.len());
     for (stored, chain) in taken {
         let Some(execution) = made.iter().find(|one| one.new.chain_id == chain) else { continue };

@@ -24,6 +24,7 @@ pub(crate) mod breakers;
 pub(crate) mod budgets;
 pub(crate) mod calendars;
 pub(crate) mod clock;
+pub(crate) mod creating;
 pub(crate) mod dead_letters;
 pub(crate) mod deadlines;
 pub(crate) mod documents;

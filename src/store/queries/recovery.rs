@@ -9,7 +9,7 @@ use std::sync::Arc;
 use diesel::prelude::*;
 use diesel_async::RunQueryDsl;
 
-use super::{Tx, dead_letters, errors, executions, idempotency};
+use super::{Tx, creating, dead_letters, errors, idempotency};
 use crate::clock::Timestamp;
 use crate::domain::error_record::{DeadLetterStatus, ErrorRecord, RecoveryStatus};
 use crate::domain::execution::Execution;
@@ -135,7 +135,7 @@ pub(crate) async fn error_start_retries(
     if records.is_empty() {
         return Ok(Vec::new());
     }
-    let made = executions::insert(tx, rows, claim.as_ref()).await?;
+    let made = creating::insert(tx, rows, claim.as_ref()).await?;
     tx.changed(Topic::Retries);
     let mut by_id: HashMap<_, Execution> =
         made.into_iter().map(|execution| (execution.new.execution_id, execution)).collect();

@@ -16,7 +16,7 @@ use diesel_async::RunQueryDsl;
 use uuid::Uuid;
 
 use super::super::{locked, skip_locked};
-use super::{Tx, executions, inbox, state};
+use super::{Tx, creating, executions, inbox, state};
 use crate::clock::Timestamp;
 use crate::domain::event::schedule_event;
 use crate::domain::execution::{Execution, Gates, NewExecution, Trigger};
@@ -445,7 +445,7 @@ impl Pass {
         rows: Vec<NewExecution>,
     ) -> OpResult<Vec<Execution>> {
         let rows = rows.into_iter().map(Arc::new).collect();
-        let made = executions::insert(tx, rows, self.claim.as_ref()).await?;
+        let made = creating::insert(tx, rows, self.claim.as_ref()).await?;
         if let Some(claim) = &mut self.claim {
             let started = made.iter().filter(|row| row.lease_owner.is_some()).count();
             claim.slots = claim.slots.saturating_sub(started);

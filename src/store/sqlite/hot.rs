@@ -14,8 +14,9 @@ use super::{Conn, Db};
 use crate::clock::{Clock, Timestamp};
 use crate::domain::event::NewEvent;
 use crate::domain::execution::{Execution, RANK_SPAN};
-use crate::store::models::ExecutionRow;
+use crate::store::models::{ExecutionRow, NewAuditRow};
 use crate::store::op::OpResult;
+use crate::store::schema::audit_log;
 use crate::store::sql_types::{Instant, JsonText, Uid, sql};
 use crate::store::statement::{execution_columns, execution_row, statement};
 use crate::store::types::{Advance, End};
@@ -350,6 +351,17 @@ pub(crate) async fn insert_ledger(conn: &mut Conn, rows: String) -> OpResult<()>
 /// Adds log lines; one that exists stays as it is.
 pub(crate) async fn insert_logs(conn: &mut Conn, rows: String) -> OpResult<()> {
     execute(conn, INSERT_LOGS, rows).await
+}
+
+/// Adds rows of the audit log.
+pub(crate) async fn insert_audit(conn: &mut Conn, rows: Vec<NewAuditRow>) -> OpResult<()> {
+    let written = conn.spawn_blocking(move |conn| {
+        for row in &rows {
+            diesel::insert_into(audit_log::table).values(row).execute(conn)?;
+        }
+        Ok(())
+    });
+    Ok(written.await?)
 }
 
 /// Numbers events and appends them.

@@ -14,7 +14,7 @@ use serde_json::json;
 
 use super::fixtures::{Bench, SPENT, completed, failed, page, retry_of, row};
 
-fn act(action: &str, subject_id: Option<&str>) -> Act {
+pub(super) fn act(action: &str, subject_id: Option<&str>) -> Act {
     Act {
         who: "ada".to_owned(),
         key_id: Some(7),

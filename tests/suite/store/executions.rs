@@ -7,8 +7,9 @@ use carillon::domain::execution::{
     Execution, ExecutionStatus, ExecutionUsage, NewExecution, Priority,
 };
 use carillon::store::{
-    CancelResult, ClaimHere, Creation, Dropped, ExecutionCreate, ExecutionFilter, ExecutionKey,
-    Finish, FinishResult, Idempotency, LogFilter, LogRow, LogTrim, StoreError, StoredAnswer, Topic,
+    AuditFilter, CancelResult, ClaimHere, Creation, Dropped, ExecutionCreate, ExecutionFilter,
+    ExecutionKey, Finish, FinishResult, Idempotency, KeysetRequest, LogFilter, LogRow, LogTrim,
+    StoreError, StoredAnswer, Topic,
 };
 use uuid::Uuid;
 
@@ -240,6 +241,62 @@ pub(crate) async fn a_kept_answer_says_that_the_run_was_there_before(bench: &Ben
     assert_eq!(answer.body, format!("{} true", first.id));
 }
 
+/// More than one group of them: with keys that are there already, with a schedule that is full.
+pub(crate) async fn creations_asked_for_together_are_each_answered_for_themselves(bench: &Bench) {
+    let schedule = bench.schedule("limited").await;
+    let first = bench.last_event().await;
+    let mut asked = tokio::task::JoinSet::new();
+    for number in 0..300_usize {
+        let at = bench.now();
+        let (row, limit) = match number % 4 {
+            0 => (NewExecution { dedup_key: Some(format!("key {}", number % 8)), ..row(at) }, None),
+            1 if number < 100 => {
+                let trigger = carillon::domain::execution::Trigger::Manual;
+                (NewExecution { trigger, ..planned(&schedule, at) }, Some(3))
+            }
+            _ => (row(at), None),
+        };
+        let id = row.execution_id;
+        let store = if number % 2 == 0 {
+            bench.store.acting(super::acts::act("execution.create", None))
+        } else {
+            bench.store.clone()
+        };
+        let request = ExecutionCreate { limit, ..request(row) };
+        asked.spawn(async move { (id, number, store.execution_create(request).await) });
+    }
+    let (mut made, mut refused) = (HashSet::new(), 0);
+    for (asked_for, number, answer) in asked.join_all().await {
+        match answer {
+            Ok(Creation::New(execution)) => {
+                assert_eq!(execution.new.execution_id, asked_for);
+                assert!(made.insert(execution.id), "{number}");
+            }
+            Ok(Creation::Existing(_)) => assert_eq!(number % 4, 0),
+            Err(StoreError::WrongState { code: "already_running", .. }) => {
+                assert_eq!(number % 4, 1);
+                refused += 1;
+            }
+            other => panic!("{number}: {other:?}"),
+        }
+    }
+    // Two keys, three runs of the schedule, and all that asked for nothing of the kind.
+    assert_eq!(refused, 25 - 3);
+    assert_eq!(made.len(), 2 + 3 + 200);
+    let rows = bench.store.execution_counts().await.unwrap();
+    assert_eq!(rows.ready, 205);
+    let told = bench.event_types_after(first).await;
+    assert_eq!(
+        told,
+        vec!["execution_created"; 205],
+        "one event a row, and none of what was undone"
+    );
+    let all = KeysetRequest { limit: 1_000, below: None };
+    let audited = bench.store.audit_list(AuditFilter::default(), all).await.unwrap().items;
+    let about: HashSet<_> = audited.iter().map(|entry| entry.act.subject_id.clone()).collect();
+    assert!(made.iter().filter(|id| about.contains(&Some(id.to_string()))).count() >= 75);
+}
+
 pub(crate) async fn a_limit_refuses_another_run(bench: &Bench) {
     let schedule = bench.schedule("limited").await;
     let limited = |limit| {
@@ -307,6 +364,72 @@ pub(crate) async fn lists_filter_by_status_schedule_and_chain(bench: &Bench) {
     let second = carillon::store::PageRequest { limit: 2, offset: 2 };
     let second = bench.store.execution_list(ExecutionFilter::default(), second).await.unwrap();
     assert_eq!((second.items.len(), second.total, second.total_capped), (2, 4, false));
+}
+
+/// The few are found by indexes of their own, each set of states in its own way.
+pub(crate) async fn every_set_of_states_lists_its_own(bench: &Bench) {
+    let schedule = bench.schedule("one of two").await;
+    let states = [
+        ExecutionStatus::Pending,
+        ExecutionStatus::Running,
+        ExecutionStatus::Completed,
+        ExecutionStatus::Failed,
+        ExecutionStatus::Timeout,
+        ExecutionStatus::Cancelled,
+        ExecutionStatus::Skipped,
+    ];
+    for at in 0..2 {
+        let at = bench.now() + chrono::Duration::seconds(at);
+        for (place, state) in states.into_iter().enumerate() {
+            let of_schedule = planned(&schedule, at + chrono::Duration::milliseconds(place as i64));
+            let rows = vec![NewExecution { available_at: bench.now(), ..of_schedule }, row(at)];
+            // Those of the schedule stay as they are made.
+            let made = bench.store.execution_create_batch(rows, None).await.unwrap();
+            let key = ExecutionKey::Id(made[1].id);
+            match state {
+                ExecutionStatus::Pending => {}
+                ExecutionStatus::Cancelled => {
+                    bench.store.execution_cancel(key).await.unwrap();
+                }
+                ExecutionStatus::Skipped => {
+                    bench.store.execution_skip(key).await.unwrap();
+                }
+                _ => {
+                    let claim = claimant(1);
+                    bench.register(&claim).await;
+                    let started = vec![row(bench.now())];
+                    let mut started =
+                        bench.store.execution_create_batch(started, Some(claim)).await.unwrap();
+                    let started = started.remove(0);
+                    if state != ExecutionStatus::Running {
+                        bench.finish(Finish { status: state, ..completed(&started) }).await;
+                    }
+                }
+            }
+        }
+    }
+    let all = bench.store.execution_list(ExecutionFilter::default(), page(500)).await.unwrap();
+    for state in states {
+        assert!(all.items.iter().any(|row| row.status == state), "{state} is among them");
+    }
+    for set in 0..1_u32 << states.len() {
+        let statuses: Vec<_> =
+            (0..states.len()).filter(|bit| set >> bit & 1 == 1).map(|bit| states[bit]).collect();
+        for schedule_id in [None, Some(schedule.id)] {
+            let wanted: Vec<i64> = all
+                .items
+                .iter()
+                .filter(|row| statuses.is_empty() || statuses.contains(&row.status))
+                .filter(|row| schedule_id.is_none() || row.new.schedule_id == schedule_id)
+                .map(|row| row.id)
+                .collect();
+            let statuses = statuses.clone();
+            let filter = ExecutionFilter { statuses, schedule_id, ..ExecutionFilter::default() };
+            let found = bench.store.execution_list(filter, page(500)).await.unwrap();
+            let found: Vec<i64> = found.items.into_iter().map(|row| row.id).collect();
+            assert_eq!(found, wanted, "{set:b} {schedule_id:?}");
+        }
+    }
 }
 
 pub(crate) async fn leases_expire_with_their_node(bench: &Bench) {

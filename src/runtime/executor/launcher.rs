@@ -19,6 +19,7 @@ use crate::runtime::executor::host::HostWatch;
 use crate::runtime::executor::logs::LogWriter;
 use crate::runtime::executor::preemption::Preemptible;
 use crate::runtime::executor::running::{Reservation, RunningSet};
+use crate::runtime::executor::rush::{Rush, Rushing};
 use crate::runtime::executor::worker;
 use crate::runtime::meter;
 use crate::runtime::nodes::lease::NodeLease;
@@ -60,6 +61,7 @@ pub(super) struct LauncherInner {
     pub(super) limits: RecoveryLimits,
     pub(super) finishes: Batcher<Finish, StoreResult<FinishResult>>,
     pub(super) counters: ExecutorCounters,
+    pub(super) rush: Rush,
     host: Arc<HostWatch>,
     reserved_high: usize,
     /// Generation of the executor actor that is up; 0 while none is.
@@ -130,6 +132,7 @@ impl Launcher {
                 limits: parts.limits,
                 finishes: Batcher::new(FINISH_BATCH),
                 counters: ExecutorCounters::default(),
+                rush: Rush::default(),
                 host: parts.host,
                 reserved_high: parts.reserved_high,
                 open: AtomicU64::new(0),
@@ -188,6 +191,12 @@ impl Launcher {
             && !self.is_draining()
             && self.inner.lease.holds()
             && !self.inner.host.takes_nothing()
+    }
+
+    /// Says that more is due than is fired at once, until the answer is dropped: ends wait.
+    #[must_use]
+    pub fn rush(&self) -> Rushing<'_> {
+        self.inner.rush.begin()
     }
 
     /// The node's machine.

@@ -12,6 +12,7 @@ pub mod logs;
 pub mod plan;
 pub mod preemption;
 pub mod running;
+pub mod rush;
 mod worker;
 
 use std::collections::HashMap;

@@ -18,6 +18,7 @@ use crate::domain::task::{Task, TaskError};
 use crate::runtime::executor::launcher::Launcher;
 use crate::runtime::executor::logs::ExecutionLog;
 use crate::runtime::executor::plan::{FinishFacts, plan_finish, plan_timeout, without_result};
+use crate::runtime::executor::rush::ENDS_WAIT;
 use crate::runtime::meter;
 use crate::store::{Finish, FinishResult, StoreError, StoreResult};
 use crate::tasks::{Outcome, OutcomeExtra, TaskContext, TaskControl};
@@ -137,6 +138,9 @@ async fn write(launcher: &Launcher, mut finish: Finish, owner: Uuid) {
 
 async fn submit(launcher: &Launcher, finish: Finish) -> StoreResult<FinishResult> {
     let inner = &launcher.inner;
+    if inner.running.free() > 0 {
+        inner.rush.over(ENDS_WAIT).await;
+    }
     let answer = inner
         .finishes
         .submit(finish, async |batch| {

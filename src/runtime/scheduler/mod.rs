@@ -19,11 +19,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actix::{Actor, AsyncContext, Context, Handler, WrapFuture};
+use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use crate::clock::{Clock, Timestamp};
 use crate::domain::execution::ExecutionStatus;
-use crate::runtime::executor::launcher::Launcher;
+use crate::runtime::executor::launcher::{ClaimTicket, Launcher};
 use crate::runtime::meter;
 use crate::runtime::scheduler::plan::plan_schedule;
 use crate::runtime::scheduler::status::SchedulerStatus;
@@ -38,6 +39,8 @@ pub const STATE_KEY: &str = "scheduler";
 /// How far ahead of now the window reaches, in ticks: nothing due is missed between two reads,
 /// even when one of them is late.
 const LOOKAHEAD_TICKS: u32 = 3;
+/// Ticks that the safety net's read waits for what is due, at most.
+const LATE_TICKS: u32 = 4;
 /// Schedules read at most; more than this due within the look-ahead are read in further passes.
 const WINDOW_MAX: i64 = 20_000;
 /// How long a pass waits after the store failed.
@@ -142,7 +145,7 @@ impl Work {
                 continue;
             }
             self.vitals.ready();
-            let next = self.window.next_due().filter(|_| self.parts.status.is_running());
+            let next = self.window.next_due().filter(|_| self.may_fire());
             let due = self.until(next);
             let resume = self.until(self.next_resume);
             // A closed channel means that the store is being closed: the tick ends the wait.
@@ -173,13 +176,25 @@ impl Work {
         }
     }
 
+    fn may_fire(&self) -> bool {
+        self.parts.status.is_running() && !self.parts.launcher.is_draining()
+    }
+
+    /// True while more is due than was fired.
+    fn is_behind(&self) -> bool {
+        self.may_fire() && self.window.next_due().is_some_and(|due| due <= self.now())
+    }
+
     /// Fires what is due and reads the store when it is time to. The safety net's read comes
-    /// after what is due: an instant does not wait for it.
+    /// after what is due: an instant does not wait for it, for a few ticks at most.
     async fn pass(&mut self, read_at: &mut Instant, announced: bool) -> Result<(), StoreError> {
         if !announced {
             self.fire_due().await?;
         }
-        if *read_at <= Instant::now() {
+        let now = Instant::now();
+        let is_time =
+            announced || !self.is_behind() || *read_at + self.parts.tick * LATE_TICKS <= now;
+        if *read_at <= now && is_time {
             // Counted from here: what changes while we read ends the next wait.
             *read_at = Instant::now() + self.parts.tick;
             self.read().await?;
@@ -187,22 +202,47 @@ impl Work {
         self.fire_due().await
     }
 
-    /// Fires what is due, for a while.
+    /// Fires what is due, for a while. While a full batch is on its way to the store the next one
+    /// is planned and sent, so that the store has something to do all the time. Behind a smaller
+    /// one what becomes due is gathered: few large transactions cost less than many small ones.
     async fn fire_due(&mut self) -> Result<(), StoreError> {
-        if !self.parts.status.is_running() || self.parts.launcher.is_draining() {
+        if !self.may_fire() {
             return Ok(());
         }
+        let launcher = self.parts.launcher.clone();
+        let mut rushing = None;
+        let mut ahead: Option<Sent> = None;
         let until = Instant::now() + STRETCH;
-        while Instant::now() < until {
-            let now = self.now();
-            self.parts.status.ticked(now);
-            let due = self.window.take_due(now, self.parts.batch);
-            if due.is_empty() {
-                return Ok(());
+        loop {
+            if let Some(small) = ahead.take_if(|sent| sent.due.len() < self.parts.batch) {
+                self.fired(small).await?;
             }
-            self.fire(due, now).await?;
+            let mut due = Vec::new();
+            if Instant::now() < until {
+                let now = self.now();
+                self.parts.status.ticked(now);
+                due = self.window.take_due(now, self.parts.batch);
+                if due.len() < self.parts.batch {
+                    rushing = None;
+                } else if rushing.is_none() {
+                    rushing = Some(launcher.rush());
+                }
+            }
+            let next = if due.is_empty() { None } else { Some(self.send(due).await) };
+            if let Some(sent) = ahead.take()
+                && let Err(error) = self.fired(sent).await
+            {
+                // What the next batch made is begun all the same; the store is then waited for.
+                if let Some(next) = next {
+                    self.fired(next).await?;
+                }
+                return Err(error);
+            }
+            match next {
+                Some(next) => ahead = Some(next),
+                None => return Ok(()),
+            }
         }
-        Ok(())
     }
 
     fn now(&self) -> Timestamp {
@@ -260,8 +300,10 @@ impl Work {
         Ok(())
     }
 
-    async fn fire(&mut self, due: Vec<Entry>, now: Timestamp) -> Result<(), StoreError> {
-        let SchedulerParts { store, launcher, status, .. } = &self.parts;
+    /// Plans a batch and sends it to the store, which has it when this returns.
+    async fn send(&self, due: Vec<Entry>) -> Sent {
+        let SchedulerParts { store, launcher, .. } = &self.parts;
+        let now = self.now();
         let firings: Vec<Firing> = due
             .iter()
             .map(|entry| plan_schedule(&entry.schedule, &entry.cadence, now, &self.stop))
@@ -269,7 +311,19 @@ impl Work {
         let wanted = firings.iter().map(|firing| firing.executions.len()).sum();
         let ticket = launcher.ticket(wanted);
         let claim = ticket.as_ref().map(|ticket| ticket.claim.clone());
-        let result = store.schedule_fire(firings.clone(), claim).await?;
+        let (store, batch) = (store.clone(), firings.clone());
+        let answer = actix_rt::spawn(async move { store.schedule_fire(batch, claim).await });
+        tokio::task::yield_now().await;
+        Sent { due, firings, ticket, answer }
+    }
+
+    /// Begins what a batch made, once the store has answered.
+    async fn fired(&mut self, sent: Sent) -> Result<(), StoreError> {
+        let SchedulerParts { launcher, status, .. } = &self.parts;
+        let Sent { due, firings, ticket, answer } = sent;
+        let result = answer
+            .await
+            .unwrap_or_else(|error| Err(StoreError::Internal(format!("firing: {error}"))))?;
         let made = result.executions.len();
         // A stale plan changed nothing, so nothing of it counts.
         let written = || firings.iter().filter(|f| !result.stale.contains(&f.schedule_id));
@@ -296,6 +350,14 @@ impl Work {
         }
         Ok(())
     }
+}
+
+/// A batch on its way to the store.
+struct Sent {
+    due: Vec<Entry>,
+    firings: Vec<Firing>,
+    ticket: Option<ClaimTicket>,
+    answer: JoinHandle<Result<FiringResult, StoreError>>,
 }
 
 /// The entry after its firing, as the store has it now.

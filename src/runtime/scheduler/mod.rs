@@ -39,8 +39,6 @@ pub const STATE_KEY: &str = "scheduler";
 /// How far ahead of now the window reaches, in ticks: nothing due is missed between two reads,
 /// even when one of them is late.
 const LOOKAHEAD_TICKS: u32 = 3;
-/// Ticks that the safety net's read waits for what is due, at most.
-const LATE_TICKS: u32 = 4;
 /// Schedules read at most; more than this due within the look-ahead are read in further passes.
 const WINDOW_MAX: i64 = 20_000;
 /// How long a pass waits after the store failed.
@@ -180,21 +178,13 @@ impl Work {
         self.parts.status.is_running() && !self.parts.launcher.is_draining()
     }
 
-    /// True while more is due than was fired.
-    fn is_behind(&self) -> bool {
-        self.may_fire() && self.window.next_due().is_some_and(|due| due <= self.now())
-    }
-
     /// Fires what is due and reads the store when it is time to. The safety net's read comes
-    /// after what is due: an instant does not wait for it, for a few ticks at most.
+    /// after what is due: an instant does not wait for it.
     async fn pass(&mut self, read_at: &mut Instant, announced: bool) -> Result<(), StoreError> {
         if !announced {
             self.fire_due().await?;
         }
-        let now = Instant::now();
-        let is_time =
-            announced || !self.is_behind() || *read_at + self.parts.tick * LATE_TICKS <= now;
-        if *read_at <= now && is_time {
+        if *read_at <= Instant::now() {
             // Counted from here: what changes while we read ends the next wait.
             *read_at = Instant::now() + self.parts.tick;
             self.read().await?;

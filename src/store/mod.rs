@@ -27,6 +27,7 @@ mod alert_types;
 mod changes;
 mod contract;
 mod conversions;
+mod due_types;
 mod error;
 mod event_chunk;
 mod faulty;
@@ -54,6 +55,7 @@ pub use acts::{
 };
 pub use admission_types::*;
 pub use alert_types::*;
+pub use due_types::*;
 pub use error::{StoreError, StoreResult};
 pub use faulty::{BOUNDARIES, FaultPlan, FaultPoint};
 pub use inbox::*;

@@ -10,16 +10,18 @@
 
 mod backfills;
 pub mod plan;
+mod reading;
 pub mod reasons;
 pub mod status;
 pub mod stop;
 mod window;
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use actix::{Actor, AsyncContext, Context, Handler, WrapFuture};
-use tokio::task::JoinHandle;
+use futures_util::future::LocalBoxFuture;
 use tokio::time::Instant;
 
 use crate::clock::{Clock, Timestamp};
@@ -27,6 +29,8 @@ use crate::domain::execution::ExecutionStatus;
 use crate::runtime::executor::launcher::{ClaimTicket, Launcher};
 use crate::runtime::meter;
 use crate::runtime::scheduler::plan::plan_schedule;
+pub use crate::runtime::scheduler::reading::STATE_KEY;
+use crate::runtime::scheduler::reading::{Reader, Reading, Seen};
 use crate::runtime::scheduler::status::SchedulerStatus;
 use crate::runtime::scheduler::stop::StopWindow;
 use crate::runtime::scheduler::window::{Entry, Window};
@@ -34,18 +38,8 @@ use crate::runtime::wake::{STRETCH, Wake, Waker};
 use crate::store::{Firing, FiringResult, Store, StoreError, Topic};
 use crate::supervision::Vitals;
 
-/// Where the stored state of the scheduler is kept.
-pub const STATE_KEY: &str = "scheduler";
-/// How far ahead of now the window reaches, in ticks: nothing due is missed between two reads,
-/// even when one of them is late.
-const LOOKAHEAD_TICKS: u32 = 3;
-/// Schedules read at most; more than this due within the look-ahead are read in further passes.
-const WINDOW_MAX: i64 = 20_000;
 /// How long a pass waits after the store failed.
 const STORE_RETRY: Duration = Duration::from_millis(250);
-/// A difference between the database's clock and ours that is noise, not skew.
-const SKEW_NOISE: chrono::Duration = chrono::Duration::milliseconds(100);
-
 /// What the scheduler is made of.
 #[derive(Clone)]
 pub struct SchedulerParts {
@@ -64,9 +58,6 @@ pub struct SchedulerParts {
     /// Schedules fired in one transaction.
     pub batch: usize,
 }
-
-/// A step of the clock that is noticed.
-const STEP: chrono::Duration = chrono::Duration::seconds(1);
 
 /// The scheduler actor.
 pub struct Scheduler {
@@ -96,6 +87,8 @@ impl Actor for Scheduler {
             stop: StopWindow::default(),
             offset: None,
             next_resume: None,
+            reading: None,
+            fired: HashSet::new(),
         };
         ctx.spawn(work.run().into_actor(self));
         ctx.spawn(backfills::run(self.parts.clone()).into_actor(self));
@@ -124,6 +117,10 @@ struct Work {
     offset: Option<chrono::Duration>,
     /// When the next pause ends by itself.
     next_resume: Option<Timestamp>,
+    /// The safety net's reading, while it is under way.
+    reading: Option<Reading>,
+    /// What fired since the last reading began: of it, the window knows better.
+    fired: HashSet<i64>,
 }
 
 impl Work {
@@ -132,33 +129,30 @@ impl Work {
         let mut schedules = store.changes(Topic::Schedules);
         let mut state = store.changes(Topic::State);
         let mut read_at = Instant::now();
-        // What was announced (an edit, a pause, a stop) is read before anything is fired.
-        let mut announced = true;
+        let mut turn = Turn::Announced;
         loop {
-            if let Err(error) = self.pass(&mut read_at, announced).await {
+            if let Err(error) = self.pass(&mut read_at, turn).await {
                 tracing::warn!(%error, "the scheduler waits for the store");
-                read_at = Instant::now();
-                announced = true;
+                turn = Turn::Announced;
                 tokio::time::sleep(STORE_RETRY).await;
                 continue;
             }
             self.vitals.ready();
-            let next = self.window.next_due().filter(|_| self.may_fire());
+            let next = self.window.next().map(|(_, at)| at).filter(|_| self.may_fire());
             let due = self.until(next);
             let resume = self.until(self.next_resume);
+            let is_reading = self.reading.is_some();
             // A closed channel means that the store is being closed: the tick ends the wait.
-            announced = tokio::select! {
+            turn = tokio::select! {
                 biased;
-                _ = schedules.changed() => true,
-                _ = state.changed() => true,
-                () = self.waker.woken() => true,
-                () = due => false,
-                () = resume => true,
-                () = tokio::time::sleep_until(read_at) => false,
+                _ = schedules.changed() => Turn::Announced,
+                _ = state.changed() => Turn::Announced,
+                () = self.waker.woken() => Turn::Announced,
+                () = resume => Turn::Announced,
+                () = due => Turn::Due,
+                seen = seen(&mut self.reading) => Turn::Seen(seen),
+                () = tokio::time::sleep_until(read_at), if !is_reading => Turn::Due,
             };
-            if announced {
-                read_at = Instant::now();
-            }
         }
     }
 
@@ -178,16 +172,26 @@ impl Work {
         self.parts.status.is_running() && !self.parts.launcher.is_draining()
     }
 
-    /// Fires what is due and reads the store when it is time to. The safety net's read comes
-    /// after what is due: an instant does not wait for it.
-    async fn pass(&mut self, read_at: &mut Instant, announced: bool) -> Result<(), StoreError> {
-        if !announced {
-            self.fire_due().await?;
+    /// Fires what is due and reads the store when it is time to. What was announced (an edit, a
+    /// pause, a stop) is read before anything is fired; for the safety net's reading nothing waits.
+    async fn pass(&mut self, read_at: &mut Instant, turn: Turn) -> Result<(), StoreError> {
+        match turn {
+            Turn::Announced => {
+                // What is being read may be older than what was announced.
+                self.reading = None;
+                *read_at = Instant::now() + self.parts.tick;
+                let seen = self.reader().read().await?;
+                self.take_in(seen);
+            }
+            Turn::Seen(seen) => {
+                self.reading = None;
+                self.take_in(seen?);
+            }
+            Turn::Due => {}
         }
-        if *read_at <= Instant::now() {
-            // Counted from here: what changes while we read ends the next wait.
+        if self.reading.is_none() && *read_at <= Instant::now() {
             *read_at = Instant::now() + self.parts.tick;
-            self.read().await?;
+            self.reading = Some(self.reader().begin());
         }
         self.fire_due().await
     }
@@ -207,9 +211,8 @@ impl Work {
             if let Some(small) = ahead.take_if(|sent| sent.due.len() < self.parts.batch) {
                 self.fired(small).await?;
             }
-            let mut due = Vec::new();
+            let (mut due, now) = (Vec::new(), self.now());
             if Instant::now() < until {
-                let now = self.now();
                 self.parts.status.ticked(now);
                 due = self.window.take_due(now, self.parts.batch);
                 if due.len() < self.parts.batch {
@@ -218,7 +221,7 @@ impl Work {
                     rushing = Some(launcher.rush());
                 }
             }
-            let next = if due.is_empty() { None } else { Some(self.send(due).await) };
+            let next = if due.is_empty() { None } else { Some(self.send(due, now).await) };
             if let Some(sent) = ahead.take()
                 && let Err(error) = self.fired(sent).await
             {
@@ -239,61 +242,32 @@ impl Work {
         self.parts.clock.now() + self.skew
     }
 
-    async fn read(&mut self) -> Result<(), StoreError> {
-        self.mend_after_a_step().await?;
-        self.resume_due().await?;
-        let store = &self.parts.store;
-        let database = store.now().await?;
-        let skew = database - self.parts.clock.now();
-        self.skew = if skew.abs() < SKEW_NOISE { chrono::Duration::zero() } else { skew };
-        meter::clock_skew(self.parts.clock.machine(), database);
-        let state = store.state_get(STATE_KEY.to_owned()).await?;
-        self.stop = StopWindow::from_state(state.as_ref());
+    fn reader(&mut self) -> Reader {
+        self.fired.clear();
+        Reader {
+            store: self.parts.store.clone(),
+            clock: self.parts.clock.clone(),
+            tick: self.parts.tick,
+            offset: self.offset,
+            known: self.window.known(),
+        }
+    }
+
+    fn take_in(&mut self, seen: Seen) {
+        self.offset = Some(seen.offset);
+        self.skew = seen.skew;
+        self.next_resume = seen.next_resume;
+        self.stop = seen.stop;
         self.parts.status.set_running(self.stop.running, self.now());
-        let until = self.now() + self.parts.tick * LOOKAHEAD_TICKS;
-        let schedules = store.schedule_list_due(until, WINDOW_MAX).await?;
-        let names = self.window.calendars_of(&schedules);
-        let calendars =
-            if names.is_empty() { Vec::new() } else { store.calendars_named(names).await? };
-        self.window.refill(schedules, &self.parts.default_zone, &calendars);
-        let next = match self.window.next() {
-            Some(next) => Some(next),
-            None => store.schedule_next_due().await?,
-        };
-        self.parts.status.set_next(next);
-        Ok(())
+        let zone = &self.parts.default_zone;
+        self.window.refill(seen.due, &seen.calendars, zone, &self.fired);
+        self.parts.status.set_next(self.window.next().or(seen.later));
     }
 
-    /// A clock that was set back leaves rows that wait for instants of the old one: they are given
-    /// back the time they had left. A step may have been made while no process looked, so the
-    /// first pass sees to it as well.
-    async fn mend_after_a_step(&mut self) -> Result<(), StoreError> {
-        let offset = self.parts.clock.now() - self.parts.clock.steady();
-        if self.offset.is_none_or(|before| offset < before - STEP) {
-            let mended = self.parts.store.clock_set_back().await?;
-            if mended > 0 {
-                tracing::warn!(rows = mended, "the clock was set back; what waited does not");
-            }
-        }
-        self.offset = Some(offset);
-        Ok(())
-    }
-
-    /// Resumes what was paused until now, and finds when the next pause ends.
-    async fn resume_due(&mut self) -> Result<(), StoreError> {
-        let store = &self.parts.store;
-        self.next_resume = store.schedule_next_resume().await?;
-        if self.next_resume.is_some_and(|at| at <= self.now()) {
-            store.schedule_resume_due().await?;
-            self.next_resume = store.schedule_next_resume().await?;
-        }
-        Ok(())
-    }
-
-    /// Plans a batch and sends it to the store, which has it when this returns.
-    async fn send(&self, due: Vec<Entry>) -> Sent {
+    /// Plans a batch. A full one is sent to the store, which has it when this returns; a smaller
+    /// one is sent when its answer is asked for, as nothing is done in between.
+    async fn send(&self, due: Vec<Entry>, now: Timestamp) -> Sent {
         let SchedulerParts { store, launcher, .. } = &self.parts;
-        let now = self.now();
         let firings: Vec<Firing> = due
             .iter()
             .map(|entry| plan_schedule(&entry.schedule, &entry.cadence, now, &self.stop))
@@ -302,18 +276,24 @@ impl Work {
         let ticket = launcher.ticket(wanted);
         let claim = ticket.as_ref().map(|ticket| ticket.claim.clone());
         let (store, batch) = (store.clone(), firings.clone());
-        let answer = actix_rt::spawn(async move { store.schedule_fire(batch, claim).await });
+        let fire = async move { store.schedule_fire(batch, claim).await };
+        if due.len() < self.parts.batch {
+            return Sent { due, firings, ticket, answer: Box::pin(fire) };
+        }
+        let sent = actix_rt::spawn(fire);
         tokio::task::yield_now().await;
-        Sent { due, firings, ticket, answer }
+        let answer = async move {
+            sent.await.unwrap_or_else(|error| Err(StoreError::Internal(format!("firing: {error}"))))
+        };
+        Sent { due, firings, ticket, answer: Box::pin(answer) }
     }
 
     /// Begins what a batch made, once the store has answered.
     async fn fired(&mut self, sent: Sent) -> Result<(), StoreError> {
         let SchedulerParts { launcher, status, .. } = &self.parts;
         let Sent { due, firings, ticket, answer } = sent;
-        let result = answer
-            .await
-            .unwrap_or_else(|error| Err(StoreError::Internal(format!("firing: {error}"))))?;
+        self.fired.extend(due.iter().map(|entry| entry.schedule.id));
+        let result = answer.await?;
         let made = result.executions.len();
         // A stale plan changed nothing, so nothing of it counts.
         let written = || firings.iter().filter(|f| !result.stale.contains(&f.schedule_id));
@@ -347,7 +327,25 @@ struct Sent {
     due: Vec<Entry>,
     firings: Vec<Firing>,
     ticket: Option<ClaimTicket>,
-    answer: JoinHandle<Result<FiringResult, StoreError>>,
+    answer: LocalBoxFuture<'static, Result<FiringResult, StoreError>>,
+}
+
+/// Why the scheduler looks again.
+enum Turn {
+    /// Something was announced, or the store failed: it is read before anything else.
+    Announced,
+    /// Something is due, or it is time to read.
+    Due,
+    /// A reading is over.
+    Seen(Result<Seen, StoreError>),
+}
+
+/// What the reading that is under way has seen; never while none is.
+async fn seen(reading: &mut Option<Reading>) -> Result<Seen, StoreError> {
+    match reading {
+        Some(reading) => reading.seen().await,
+        None => std::future::pending().await,
+    }
 }
 
 /// The entry after its firing, as the store has it now.

@@ -4,13 +4,14 @@
 //! and on every change, and a firing made from a stale copy changes nothing (the store compares
 //! before it sets).
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use crate::clock::Timestamp;
 use crate::domain::cadence::Cadence;
 use crate::domain::calendar::{Calendar, Coverage};
 use crate::domain::schedule::Schedule;
+use crate::store::DueSchedules;
 
 /// A schedule and its parsed cadence.
 pub(super) struct Entry {
@@ -28,13 +29,21 @@ pub(super) struct Window {
 }
 
 impl Window {
-    /// Replaces the content with what was read; parsed cadences of unchanged versions are kept.
-    /// A schedule that cannot be parsed any more is left out and told of in the log.
+    /// The versions of the schedules that it holds, by id.
+    pub(super) fn known(&self) -> HashMap<i64, i64> {
+        self.entries.iter().map(|(id, entry)| (*id, entry.schedule.version)).collect()
+    }
+
+    /// Makes the content what was read. What it knew in that version keeps its parsed cadence and
+    /// takes over where the schedule stands; what fired since the reading began (`fired`) is newer
+    /// here and stays as it is. A schedule that cannot be parsed any more is left out and told of
+    /// in the log.
     pub(super) fn refill(
         &mut self,
-        schedules: Vec<Schedule>,
-        default_zone: &str,
+        due: DueSchedules,
         calendars: &[Calendar],
+        default_zone: &str,
+        fired: &HashSet<i64>,
     ) {
         let covered: HashMap<&str, Arc<Coverage>> = calendars
             .iter()
@@ -43,33 +52,26 @@ impl Window {
             .collect();
         let mut old = std::mem::take(&mut self.entries);
         self.order.clear();
-        for schedule in schedules {
-            let known = old
-                .remove(&schedule.id)
-                .filter(|entry| entry.schedule.version == schedule.version)
-                .map(|entry| entry.cadence);
-            let Some(cadence) = known.or_else(|| parse(&schedule, default_zone, &covered)) else {
-                continue;
-            };
-            self.put(Entry { schedule, cadence });
+        for id in fired {
+            if let Some(entry) = old.remove(id) {
+                self.put(entry);
+            }
         }
-    }
-
-    /// The calendars that are needed to read those of the schedules that are not known yet. An edit
-    /// of a calendar gives its schedules a new version, so that what is known is current.
-    pub(super) fn calendars_of(&self, schedules: &[Schedule]) -> Vec<String> {
-        let is_new = |schedule: &&Schedule| {
-            let known = self.entries.get(&schedule.id);
-            known.is_none_or(|entry| entry.schedule.version != schedule.version)
-        };
-        let used = |schedule: &Schedule| {
-            let calendars = schedule.definition.options.cadence.calendars.iter();
-            calendars.map(|used| used.name.clone()).collect::<Vec<String>>()
-        };
-        let mut names: Vec<String> = schedules.iter().filter(is_new).flat_map(used).collect();
-        names.sort_unstable();
-        names.dedup();
-        names
+        for progress in due.progress.iter().filter(|progress| !fired.contains(&progress.id)) {
+            if let Some(mut entry) = old.remove(&progress.id)
+                && entry.schedule.version == progress.version
+            {
+                progress.put_into(&mut entry.schedule);
+                self.put(entry);
+            }
+        }
+        for schedule in due.unknown {
+            if !fired.contains(&schedule.id)
+                && let Some(cadence) = parse(&schedule, default_zone, &covered)
+            {
+                self.put(Entry { schedule, cadence });
+            }
+        }
     }
 
     /// Enters one schedule; one without a next instant is left out.
@@ -92,12 +94,6 @@ impl Window {
             due.extend(self.entries.remove(&id));
         }
         due
-    }
-
-    /// The next instant at which something is due.
-    #[must_use]
-    pub(super) fn next_due(&self) -> Option<Timestamp> {
-        self.order.first().map(|(at, _)| *at)
     }
 
     /// The schedule that is due next and its instant.

@@ -5,9 +5,9 @@ use std::collections::HashMap;
 use crate::clock::Timestamp;
 use crate::domain::schedule::{Schedule, ScheduleDefinition, ScheduleStats};
 use crate::store::{
-    ClaimHere, Creation, Firing, FiringResult, Idempotency, LedgerRow, OutcomeRow, OutcomeSpan,
-    Page, PageRequest, ScheduleChange, ScheduleCounts, ScheduleFilter, ScheduleRemoval, Store,
-    StoreResult, run,
+    ClaimHere, Creation, DueSchedules, Firing, FiringResult, Idempotency, LedgerRow, OutcomeRow,
+    OutcomeSpan, Page, PageRequest, ScheduleChange, ScheduleCounts, ScheduleFilter,
+    ScheduleRemoval, Store, StoreResult, run,
 };
 
 impl Store {
@@ -88,7 +88,9 @@ impl Store {
         run!(self, write, schedules::schedule_delete(id, removal))
     }
 
-    /// Enabled schedules due at or before `until`, oldest `next_run_at` first.
+    /// Enabled schedules due at or before `until`, at most `limit`, oldest `next_run_at` first.
+    /// `known` has the versions of those that the caller knows by id: of them comes only what moves
+    /// without an edit, which costs a fraction of the whole.
     ///
     /// # Errors
     /// See [`StoreError`](crate::store::StoreError).
@@ -96,8 +98,9 @@ impl Store {
         &self,
         until: Timestamp,
         limit: i64,
-    ) -> StoreResult<Vec<Schedule>> {
-        run!(self, read, schedules::schedule_list_due(until, limit))
+        known: HashMap<i64, i64>,
+    ) -> StoreResult<DueSchedules> {
+        run!(self, read, schedules::schedule_list_due(until, limit, known))
     }
 
     /// `(id, next_run_at)` of the next enabled schedule due.

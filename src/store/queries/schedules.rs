@@ -24,8 +24,8 @@ use crate::store::op::{OpError, OpResult, not_found, wrong_state};
 use crate::store::schema::{error_records, task_executions, task_schedules as t};
 use crate::store::sql_types::Instant;
 use crate::store::{
-    Creation, Idempotency, MOVED_MEANWHILE, Page, PageRequest, Pause, ScheduleChange,
-    ScheduleCounts, ScheduleFilter, ScheduleRemoval, StoreError, Topic,
+    Creation, DueSchedules, Idempotency, MOVED_MEANWHILE, Page, PageRequest, Pause, ScheduleChange,
+    ScheduleCounts, ScheduleFilter, ScheduleProgress, ScheduleRemoval, StoreError, Topic,
 };
 
 fn duplicate(name: &str) -> OpError {
@@ -294,21 +294,73 @@ pub(crate) async fn schedule_delete(
     Ok(schedule)
 }
 
+#[derive(Queryable)]
+struct ProgressRow {
+    id: i64,
+    version: i64,
+    next_run_at: Option<Instant>,
+    last_run_at: Option<Instant>,
+    fired: i64,
+    catch_up_at: Option<Instant>,
+    settled_at: Option<Instant>,
+}
+
+impl From<ProgressRow> for ScheduleProgress {
+    fn from(row: ProgressRow) -> Self {
+        Self {
+            id: row.id,
+            version: row.version,
+            next_run_at: row.next_run_at.map(|at| at.0),
+            last_run_at: row.last_run_at.map(|at| at.0),
+            fired: row.fired,
+            catch_up_at: row.catch_up_at.map(|at| at.0),
+            settled_at: row.settled_at.map(|at| at.0),
+        }
+    }
+}
+
+/// Whole schedules are read this many at a time: a statement has a limited number of parameters.
+const WHOLE_AT_ONCE: usize = 1_000;
+
 pub(crate) async fn schedule_list_due(
     tx: &mut Tx,
     until: &Timestamp,
     limit: &i64,
-) -> OpResult<Vec<Schedule>> {
-    let rows: Vec<ScheduleRow> = t::table
+    known: &HashMap<i64, i64>,
+) -> OpResult<DueSchedules> {
+    let rows: Vec<ProgressRow> = t::table
         .filter(t::enabled)
         .filter(t::next_run_at.is_not_null())
         .filter(t::next_run_at.le(Instant(*until)))
         .order((t::next_run_at.asc(), t::id.asc()))
         .limit(*limit)
-        .select(ScheduleRow::as_select())
+        .select((
+            t::id,
+            t::version,
+            t::next_run_at,
+            t::last_run_at,
+            t::fired,
+            t::catch_up_at,
+            t::settled_at,
+        ))
         .load(tx.conn())
         .await?;
-    rows.into_iter().map(Schedule::try_from).collect()
+    let is_unknown = |row: &&ProgressRow| known.get(&row.id) != Some(&row.version);
+    let ids: Vec<i64> = rows.iter().filter(is_unknown).map(|row| row.id).collect();
+    let mut unknown = Vec::with_capacity(ids.len());
+    for some in ids.chunks(WHOLE_AT_ONCE) {
+        let whole: Vec<ScheduleRow> = t::table
+            .filter(t::id.eq_any(some))
+            .filter(t::enabled)
+            .select(ScheduleRow::as_select())
+            .load(tx.conn())
+            .await?;
+        for row in whole {
+            unknown.push(Schedule::try_from(row)?);
+        }
+    }
+    let progress = rows.into_iter().map(ScheduleProgress::from).collect();
+    Ok(DueSchedules { progress, unknown })
 }
 
 pub(crate) async fn schedule_next_due(tx: &mut Tx) -> OpResult<Option<(i64, Timestamp)>> {

@@ -2,7 +2,7 @@
 //! injected clock, while an oracle outside keeps what should have happened. Every tenth attempt
 //! fails, and the host that some tasks call is away for six hours.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use carillon::clock::Timestamp;
@@ -159,7 +159,7 @@ impl<'a> Month<'a> {
     /// Fires what is due and starts what is to be tried again.
     async fn plan(&mut self) {
         let (store, now) = (&self.bench.store, self.bench.now());
-        let due = store.schedule_list_due(now, 500).await.unwrap();
+        let due = store.schedule_list_due(now, 500, HashMap::new()).await.unwrap().unknown;
         if !due.is_empty() {
             let plan = |schedule: &Schedule| {
                 let cadence = &self.cadences[&schedule.id];

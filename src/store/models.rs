@@ -55,6 +55,40 @@ pub(crate) struct ScheduleRow {
     pub(crate) failure_streak: i64,
 }
 
+/// What a firing compares and moves of a schedule: its definition is with the plan already.
+#[derive(Queryable)]
+pub(crate) struct Standing {
+    pub(crate) id: i64,
+    pub(crate) version: i64,
+    pub(crate) next_run_at: Option<Instant>,
+    pub(crate) last_run_at: Option<Instant>,
+    pub(crate) fired: i64,
+    pub(crate) enabled: bool,
+    pub(crate) paused_at: Option<Instant>,
+    pub(crate) catch_up_at: Option<Instant>,
+}
+
+/// Declares the statement that locks schedules, around the rule that finds them and with the words
+/// that lock.
+macro_rules! lock_schedules {
+    ($before:expr, $ids:ty as $sql:ty, $after:expr) => {
+        statement! {
+            /// Where schedules stand, by id, locked where rows are.
+            LockSchedules<'a> => (
+                BigInt, BigInt, Nullable<sql::Instant>, Nullable<sql::Instant>, BigInt, Bool,
+                Nullable<sql::Instant>, Nullable<sql::Instant>
+            ) {
+                concat!(
+                    "SELECT id, version, next_run_at, last_run_at, fired, enabled, paused_at, \
+catch_up_at FROM task_schedules WHERE id ", $before
+                ), ids: $ids as $sql;
+                => concat!(") ORDER BY id", $after)
+            }
+        }
+    };
+}
+pub(crate) use lock_schedules;
+
 /// What a user says about a schedule, as columns.
 #[derive(Clone, Debug, Insertable, AsChangeset)]
 #[diesel(table_name = task_schedules, treat_none_as_null = true)]

@@ -13,7 +13,7 @@ use super::{Conn, Db};
 use crate::clock::{Clock, Timestamp};
 use crate::domain::event::NewEvent;
 use crate::domain::execution::{Execution, RANK_SPAN};
-use crate::store::models::{ExecutionRow, NewAuditRow};
+use crate::store::models::{ExecutionRow, NewAuditRow, Standing, lock_schedules};
 use crate::store::op::OpResult;
 use crate::store::schema::audit_log;
 use crate::store::sql_types::{Instant, JsonText, Uid, sql};
@@ -162,6 +162,15 @@ statement! {
     }
 }
 
+lock_schedules!("= ANY(", Vec<i64> as Array<BigInt>, " FOR UPDATE");
+
+statement! {
+    /// The database's instant.
+    DatabaseNow<'a> => sql::Instant {
+        => "SELECT clock_timestamp()"
+    }
+}
+
 statement! {
     /// Takes the numbers and writes the chunks in one round trip: the counter is locked no longer
     /// than it must be.
@@ -194,8 +203,7 @@ pub(crate) async fn now(conn: &mut Conn, clock: &Clock) -> OpResult<Timestamp> {
         return Ok(clock.now());
     }
     let asked = clock.now();
-    let now = diesel::dsl::sql::<sql::Instant>("clock_timestamp()");
-    let now: Instant = diesel::select(now).get_result(conn).await?;
+    let now: Instant = DatabaseNow { of: PhantomData }.get_result(conn).await?;
     clock.follow(asked, now.0);
     Ok(now.0)
 }
@@ -290,6 +298,11 @@ pub(crate) async fn next_available(conn: &mut Conn) -> OpResult<Option<Timestamp
     let next: Option<Instant> =
         NextAvailable { of: PhantomData }.get_result(conn).await.optional()?;
     Ok(next.map(|next| next.0))
+}
+
+/// Where schedules stand, by id, locked.
+pub(crate) async fn lock_schedules(conn: &mut Conn, ids: &[i64]) -> OpResult<Vec<Standing>> {
+    Ok(LockSchedules { ids: ids.to_vec(), of: PhantomData }.load(conn).await?)
 }
 
 /// Moves schedules on.

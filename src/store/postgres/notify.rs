@@ -4,6 +4,7 @@
 //! per [`PAUSE`] with the topics' letters. Notifications are hints and may be lost: after each
 //! (re)connection of the listener all topics are bumped, so that everybody reads again.
 
+use std::marker::PhantomData;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
@@ -16,10 +17,12 @@ use tokio::runtime::Handle;
 use tokio::sync::{Notify, watch};
 use uuid::Uuid;
 
+use super::Db;
 use super::connect::Target;
 use super::pulse::Pulse;
 use crate::store::op::TopicSet;
 use crate::store::shared::Shared;
+use crate::store::statement::statement;
 
 /// The channel's name.
 const CHANNEL: &str = "carillon_changes";
@@ -105,12 +108,19 @@ async fn tell_others(
     }
 }
 
+statement! {
+    /// Tells the other nodes.
+    Tell<'a> {
+        "SELECT pg_notify(", channel: &'a str as Text;
+        ", ", payload: &'a str as Text;
+        => ")"
+    }
+}
+
 async fn notify(pool: &Pool<AsyncPgConnection>, pulse: &Pulse, payload: String) -> Option<()> {
     let mut connection = pulse.watch_over(pool.get()).await?.ok()?;
-    let telling = diesel::sql_query("SELECT pg_notify($1, $2)")
-        .bind::<Text, _>(CHANNEL)
-        .bind::<Text, _>(payload)
-        .execute(&mut connection);
+    let telling = Tell { channel: CHANNEL, payload: &payload, of: PhantomData };
+    let telling = telling.execute(&mut connection);
     match pulse.watch_over(telling).await {
         Some(told) => told.ok().map(drop),
         None => {

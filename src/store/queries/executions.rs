@@ -29,7 +29,8 @@ use crate::store::{
 // What waits, runs or ended otherwise than well is little beside what was completed, and it alone
 // is found by status. An index over a part of the table serves no parameter, so that these words
 // stand in the text, and SQLite wants them as its index has them.
-const FELL_SHORT: &str = "status IN ('failed', 'timeout', 'cancelled', 'skipped')";
+const NOT_SHORT: [ExecutionStatus; 3] =
+    [ExecutionStatus::Completed, ExecutionStatus::Pending, ExecutionStatus::Running];
 
 /// True for rows that wait.
 pub(super) fn is_pending() -> SqlLiteral<Bool> {
@@ -149,17 +150,13 @@ fn filtered(filter: &ExecutionFilter) -> t::BoxedQuery<'static, Db> {
 
 /// The rule that finds rows in one state by an index, if the state has one.
 fn rows_in(status: ExecutionStatus, table: &'static str) -> String {
-    match status {
-        ExecutionStatus::Pending | ExecutionStatus::Running | ExecutionStatus::Completed => {
-            format!("{table}.status = '{status}'")
-        }
-        ExecutionStatus::Failed
-        | ExecutionStatus::Timeout
-        | ExecutionStatus::Cancelled
-        | ExecutionStatus::Skipped => {
-            format!("{table}.{FELL_SHORT} AND {table}.status = '{status}'")
+    let mut rule = format!("{table}.status = '{status}'");
+    if !NOT_SHORT.contains(&status) {
+        for other in NOT_SHORT {
+            rule.push_str(&format!(" AND {table}.status <> '{other}'"));
         }
     }
+    rule
 }
 
 pub(crate) async fn execution_list(

@@ -10,7 +10,6 @@ use diesel::dsl::count_star;
 use diesel::prelude::*;
 use diesel_async::RunQueryDsl;
 
-use super::super::locked;
 use super::documents::{LedgerDocument, document};
 use super::hot::At;
 use super::{Tx, creating, executions, hot};
@@ -19,7 +18,7 @@ use crate::domain::event::schedule_event;
 use crate::domain::execution::{Execution, NewExecution, Trigger};
 use crate::domain::overlap::{self, OverlapRules};
 use crate::domain::schedule::{LedgerRange, LedgerReason};
-use crate::store::models::ScheduleRow;
+use crate::store::models::{ScheduleRow, Standing};
 use crate::store::op::OpResult;
 use crate::store::schema::{task_executions, task_schedules as t};
 use crate::store::sql_types::Instant;
@@ -76,34 +75,9 @@ pub(crate) async fn schedule_fire(
     Ok(result)
 }
 
-/// What a firing compares and moves of a schedule: its definition is with the plan already.
-#[derive(Queryable)]
-struct Standing {
-    id: i64,
-    version: i64,
-    next_run_at: Option<Instant>,
-    last_run_at: Option<Instant>,
-    fired: i64,
-    enabled: bool,
-    paused_at: Option<Instant>,
-    catch_up_at: Option<Instant>,
-}
-
 async fn lock_all(tx: &mut Tx, firings: &[Firing]) -> OpResult<HashMap<i64, Standing>> {
     let ids: Vec<i64> = firings.iter().map(|firing| firing.schedule_id).collect();
-    let rows: Vec<Standing> =
-        locked!(t::table.filter(t::id.eq_any(ids)).order(t::id.asc()).select((
-            t::id,
-            t::version,
-            t::next_run_at,
-            t::last_run_at,
-            t::fired,
-            t::enabled,
-            t::paused_at,
-            t::catch_up_at,
-        )))
-        .load(tx.conn())
-        .await?;
+    let rows = hot::lock_schedules(tx.conn(), &ids).await?;
     Ok(rows.into_iter().map(|row| (row.id, row)).collect())
 }
 

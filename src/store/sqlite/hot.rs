@@ -1,5 +1,5 @@
-//! The statements by hand. The connection runs in place, so a statement a row, prepared once, is
-//! cheaper than one over a set: nothing is packed into JSON and unpacked again.
+//! The statements by hand. The connection runs in place, so statements with a parameter a value,
+//! prepared once, are cheaper than one over a set: nothing is packed into JSON and unpacked again.
 
 use std::collections::{HashMap, HashSet};
 use std::marker::PhantomData;
@@ -10,12 +10,13 @@ use diesel::prelude::*;
 use diesel::sql_types::{BigInt, Bool, Double, Integer, Nullable, SmallInt, Text};
 use serde::{Serialize, Serializer};
 
+use super::many::{by_eights, rows_statement};
 use super::{Conn, Db};
 use crate::clock::{Clock, Timestamp};
 use crate::domain::event::NewEvent;
 use crate::domain::execution::{Execution, RANK_SPAN};
-use crate::store::models::{ExecutionRow, NewAuditRow};
-use crate::store::op::OpResult;
+use crate::store::models::{ExecutionRow, NewAuditRow, Standing, lock_schedules};
+use crate::store::op::{OpResult, corrupt};
 use crate::store::schema::audit_log;
 use crate::store::sql_types::{Instant, JsonText, Uid, sql};
 use crate::store::statement::{execution_columns, execution_row, statement};
@@ -53,29 +54,40 @@ pub(crate) const BACKFILL_OF: &str = "json_extract(options, '$.backfill.id')";
 /// There is one writer: no row is locked.
 pub(crate) const PASS_OVER_LOCKED: &str = "";
 
-/// Makes the statement that inserts one row.
-macro_rules! insert_execution {
+/// Makes the statement that inserts rows.
+macro_rules! insert_executions {
     ($row:ident, $lt:lifetime; $($name:ident: $sql:ty, $rust:ty = $value:expr;)*) => {
-        statement! {
-            /// Inserts a row with the id it is to have; one that meets a unique index is left out.
-            InsertExecution<$lt> {
+        rows_statement! {
+            /// Inserts rows with the ids they are to have; one that meets a unique index is left
+            /// out.
+            InsertExecutions<$lt> of ExecutionValues {
                 concat!(
-                    "INSERT INTO task_executions (id", $(", \"", stringify!($name), "\"",)*
-                    ") VALUES ("
-                ), id: i64 as BigInt;
-                $(", ", $name: $rust as $sql;)*
-                => ") ON CONFLICT DO NOTHING"
+                    "INSERT OR FAIL INTO task_executions (id", $(", \"", stringify!($name), "\"",)*
+                    ") VALUES "
+                );
+                id: i64 as BigInt;
+                $($name: $rust as $sql;)*
+                => " ON CONFLICT DO NOTHING"
             }
         }
 
-        impl<$lt> InsertExecution<$lt> {
+        impl<$lt> ExecutionValues<$lt> {
             fn new(id: i64, $row: &$lt Execution) -> Self {
                 Self { id, $($name: $value,)* of: PhantomData }
             }
         }
     };
 }
-execution_columns!(insert_execution, row, 'a);
+execution_columns!(insert_executions, row, 'a);
+
+statement! {
+    /// The rows with ids in a span.
+    ExecutionsBetween<'a> => BigInt {
+        "SELECT id FROM task_executions WHERE id BETWEEN ", first: i64 as BigInt;
+        " AND ", last: i64 as BigInt;
+        => ""
+    }
+}
 
 statement! {
     /// The highest id ever given: ids are not used again, also after rows were deleted.
@@ -103,21 +115,48 @@ statement! {
     }
 }
 
-statement! {
-    /// Ends a row that its owner still holds.
-    FinishExecution<'a> {
-        "UPDATE task_executions SET status = ", status: &'a str as Text;
-        ", completed_at = ", completed_at: Instant as sql::Instant;
-        ", duration_ms = ", duration_ms: i64 as BigInt;
-        ", result = ", result: Option<&'a str> as Nullable<Text>;
-        ", error = ", error: Option<&'a str> as Nullable<Text>;
-        ", conductor_thread_id = ", thread: Option<&'a str> as Nullable<Text>;
-        ", conductor_status = ", word: Option<&'a str> as Nullable<Text>;
-        ", cost = ", cost: Option<f64> as Nullable<Double>;
-        ", usage = ", usage: Option<&'a str> as Nullable<Text>;
-        " WHERE id = ", id: i64 as BigInt;
-        " AND lease_owner = ", lease_owner: Uid as sql::Uid;
-        => " AND status = 'running'"
+rows_statement! {
+    /// Ends rows that their owners still hold, and gives the ids of those. The owner's index is
+    /// kept out of it: a row is found by its id. No row fails alone, so that no statement needs
+    /// to be undone: an error undoes the operation.
+    FinishExecutions<'a> of EndValues => BigInt {
+        "UPDATE OR FAIL task_executions SET status = v.column1, completed_at = v.column2, \
+         duration_ms = v.column3, result = v.column4, error = v.column5, \
+         conductor_thread_id = v.column6, conductor_status = v.column7, cost = v.column8, \
+         usage = v.column9 FROM (VALUES ";
+        status: &'a str as Text;
+        completed_at: Instant as sql::Instant;
+        duration_ms: i64 as BigInt;
+        result: Option<&'a str> as Nullable<Text>;
+        error: Option<&'a str> as Nullable<Text>;
+        thread: Option<&'a str> as Nullable<Text>;
+        word: Option<&'a str> as Nullable<Text>;
+        cost: Option<f64> as Nullable<Double>;
+        usage: Option<&'a str> as Nullable<Text>;
+        id: i64 as BigInt;
+        lease_owner: Uid as sql::Uid;
+        => ") v WHERE task_executions.id = v.column10 \
+            AND +task_executions.lease_owner = v.column11 \
+            AND +task_executions.status = 'running' RETURNING id"
+    }
+}
+
+impl<'a> EndValues<'a> {
+    fn of(end: &'a End) -> Self {
+        Self {
+            status: end.status.as_str(),
+            completed_at: Instant(end.completed_at),
+            duration_ms: end.duration_ms,
+            result: end.result.as_deref(),
+            error: end.error.as_deref(),
+            thread: end.conductor_thread_id.as_deref(),
+            word: end.conductor_status.as_deref(),
+            cost: end.cost,
+            usage: end.usage.as_deref(),
+            id: end.id,
+            lease_owner: Uid(end.lease_owner),
+            of: PhantomData,
+        }
     }
 }
 
@@ -147,19 +186,39 @@ statement! {
     }
 }
 
-statement! {
-    /// Moves a schedule on.
-    AdvanceSchedule<'a> {
-        "UPDATE task_schedules SET next_run_at = ", next_run_at: Option<Instant> as Nullable<sql::Instant>;
-        ", last_run_at = ", last_run_at: Option<Instant> as Nullable<sql::Instant>;
-        ", fired = ", fired: i64 as BigInt;
-        ", enabled = ", enabled: bool as Bool;
-        ", paused_at = ", paused_at: Option<Instant> as Nullable<sql::Instant>;
-        ", catch_up_at = ", catch_up_at: Option<Instant> as Nullable<sql::Instant>;
-        " WHERE id = ", id: i64 as BigInt;
-        => ""
+rows_statement! {
+    /// Moves schedules on.
+    AdvanceSchedules<'a> of AdvanceValues {
+        "UPDATE OR FAIL task_schedules SET next_run_at = v.column1, last_run_at = v.column2, \
+         fired = v.column3, enabled = v.column4, paused_at = v.column5, catch_up_at = v.column6 \
+         FROM (VALUES ";
+        next_run_at: Option<Instant> as Nullable<sql::Instant>;
+        last_run_at: Option<Instant> as Nullable<sql::Instant>;
+        fired: i64 as BigInt;
+        enabled: bool as Bool;
+        paused_at: Option<Instant> as Nullable<sql::Instant>;
+        catch_up_at: Option<Instant> as Nullable<sql::Instant>;
+        id: i64 as BigInt;
+        => ") v WHERE task_schedules.id = v.column7"
     }
 }
+
+impl AdvanceValues<'_> {
+    fn of(advance: &Advance) -> Self {
+        Self {
+            next_run_at: advance.next_run_at.map(Instant),
+            last_run_at: advance.last_run_at.map(Instant),
+            fired: advance.fired,
+            enabled: advance.enabled,
+            paused_at: advance.paused_at.map(Instant),
+            catch_up_at: advance.catch_up_at.map(Instant),
+            id: advance.id,
+            of: PhantomData,
+        }
+    }
+}
+
+lock_schedules!("IN (SELECT value FROM json_each(", String as Text, ")");
 
 statement! {
     /// Takes numbers for events; gives the last of them.
@@ -219,18 +278,26 @@ pub(crate) async fn insert_executions(
     Ok(conn.spawn_blocking(move |conn| insert_here(conn, rows)).await?)
 }
 
-fn insert_here(conn: &mut SqliteConnection, rows: Vec<Execution>) -> QueryResult<Vec<Execution>> {
+fn insert_here(
+    conn: &mut SqliteConnection,
+    mut rows: Vec<Execution>,
+) -> QueryResult<Vec<Execution>> {
     let last = LastExecutionId { table: "task_executions", of: PhantomData };
-    let mut next: i64 = last.get_result(conn).optional()?.unwrap_or(0) + 1;
-    let mut made = Vec::with_capacity(rows.len());
-    for mut row in rows {
-        if InsertExecution::new(next, &row).execute(conn)? > 0 {
-            row.id = next;
-            next += 1;
-            made.push(row);
-        }
+    let first: i64 = last.get_result(conn).optional()?.unwrap_or(0) + 1;
+    for (id, row) in (first..).zip(&mut rows) {
+        row.id = id;
     }
-    Ok(made)
+    let mut inserted = 0;
+    by_eights!(rows.iter().map(|row| ExecutionValues::new(row.id, row)), |rows| {
+        inserted += InsertExecutions { rows }.execute(conn)?;
+    });
+    if inserted < rows.len() {
+        let last = first + i64::try_from(rows.len()).unwrap_or(i64::MAX) - 1;
+        let between = ExecutionsBetween { first, last, of: PhantomData };
+        let made: HashSet<i64> = between.load(conn)?.into_iter().collect();
+        rows.retain(|row| made.contains(&row.id));
+    }
+    Ok(rows)
 }
 
 /// Claims rows that may run now.
@@ -266,25 +333,10 @@ pub(crate) async fn finish_executions(
 ) -> OpResult<(Vec<End>, HashSet<i64>, bool)> {
     let written = conn.spawn_blocking(move |conn| {
         let mut written = HashSet::with_capacity(ends.len());
-        for end in &ends {
-            let statement = FinishExecution {
-                status: end.status.as_str(),
-                completed_at: Instant(end.completed_at),
-                duration_ms: end.duration_ms,
-                result: end.result.as_deref(),
-                error: end.error.as_deref(),
-                thread: end.conductor_thread_id.as_deref(),
-                word: end.conductor_status.as_deref(),
-                cost: end.cost,
-                usage: end.usage.as_deref(),
-                id: end.id,
-                lease_owner: Uid(end.lease_owner),
-                of: PhantomData,
-            };
-            if statement.execute(conn)? > 0 {
-                written.insert(end.id);
-            }
-        }
+        by_eights!(ends.iter().map(EndValues::of), |rows| {
+            let ids: Vec<i64> = FinishExecutions { rows }.load(conn)?;
+            written.extend(ids);
+        });
         let is_listened = IsListened { wanted: true, of: PhantomData }.get_result(conn)?;
         Ok((ends, written, is_listened))
     });
@@ -314,22 +366,19 @@ pub(crate) async fn next_available(conn: &mut Conn) -> OpResult<Option<Timestamp
     Ok(next.await?.map(|next| next.0))
 }
 
+/// Where schedules stand, by id.
+pub(crate) async fn lock_schedules(conn: &mut Conn, ids: &[i64]) -> OpResult<Vec<Standing>> {
+    let ids = serde_json::to_string(ids).map_err(|error| corrupt("ids", &error.to_string()))?;
+    let rows = conn.spawn_blocking(move |conn| LockSchedules { ids, of: PhantomData }.load(conn));
+    Ok(rows.await?)
+}
+
 /// Moves schedules on.
 pub(crate) async fn advance_schedules(conn: &mut Conn, advances: Vec<Advance>) -> OpResult<()> {
     let moved = conn.spawn_blocking(move |conn| {
-        for advance in advances {
-            AdvanceSchedule {
-                next_run_at: advance.next_run_at.map(Instant),
-                last_run_at: advance.last_run_at.map(Instant),
-                fired: advance.fired,
-                enabled: advance.enabled,
-                paused_at: advance.paused_at.map(Instant),
-                catch_up_at: advance.catch_up_at.map(Instant),
-                id: advance.id,
-                of: PhantomData,
-            }
-            .execute(conn)?;
-        }
+        by_eights!(advances.iter().map(AdvanceValues::of), |rows| {
+            AdvanceSchedules { rows }.execute(conn)?;
+        });
         Ok(())
     });
     Ok(moved.await?)

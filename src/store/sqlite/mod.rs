@@ -11,6 +11,7 @@ mod errors;
 pub(crate) mod gated;
 pub(crate) mod hot;
 mod lock;
+pub(crate) mod many;
 #[expect(clippy::duplicate_mod, reason = "compiled once per back end on purpose")]
 #[path = "../queries/mod.rs"]
 pub(crate) mod queries;

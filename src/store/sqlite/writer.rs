@@ -188,7 +188,9 @@ impl Writer {
     fn run_group(&mut self, group: &mut Vec<Box<dyn WriteJob>>) {
         let was_unwritable = self.shared.unwritable.lock().is_some();
         let before = if was_unwritable { self.changes() } else { None };
-        let spoilt = self.commit_group(group).err().map(|error| {
+        let committed = self.commit_group(group);
+        let before = before.filter(|_| matches!(committed, Ok(true)));
+        let spoilt = committed.err().map(|error| {
             if let Err(error) = self.execute("ROLLBACK") {
                 tracing::debug!(?error, "nothing to roll back");
             }
@@ -209,21 +211,27 @@ impl Writer {
         }
     }
 
-    fn commit_group(&mut self, group: &mut [Box<dyn WriteJob>]) -> OpResult<()> {
+    /// Runs the operations of a group; false when there was nothing to commit.
+    fn commit_group(&mut self, group: &mut [Box<dyn WriteJob>]) -> OpResult<bool> {
         self.tx.renew();
         self.execute("BEGIN IMMEDIATE")?;
+        if let [alone] = group {
+            // The whole transaction is its own: no savepoint, which would keep a copy of each page.
+            if self.run_one(alone.as_mut()) {
+                return self.close();
+            }
+            self.tx.renew();
+            // Some errors have rolled back already.
+            if let Err(error) = self.execute("ROLLBACK") {
+                tracing::debug!(?error, "nothing to roll back");
+            }
+            return Ok(false);
+        }
         let mut all = Effects::default();
         for job in group.iter_mut() {
             self.tx.renew();
             self.execute("SAVEPOINT operation")?;
-            let mut good = job.run(&mut self.tx);
-            if good
-                && let Err(error) = self.shared.faults.check(job.name(), FaultPoint::BeforeCommit)
-            {
-                job.spoil(error);
-                good = false;
-            }
-            if good {
+            if self.run_one(job.as_mut()) {
                 let mut effects = std::mem::take(&mut self.tx.effects);
                 all.topics = all.topics.union(effects.topics);
                 all.events.append(&mut effects.events);
@@ -234,10 +242,26 @@ impl Writer {
         }
         self.tx.renew();
         self.tx.effects = all;
+        self.close()
+    }
+
+    /// Runs an operation; true when there is something to commit.
+    fn run_one(&mut self, job: &mut dyn WriteJob) -> bool {
+        let good = job.run(&mut self.tx);
+        if good && let Err(error) = self.shared.faults.check(job.name(), FaultPoint::BeforeCommit) {
+            job.spoil(error);
+            return false;
+        }
+        good
+    }
+
+    /// Appends the events and commits.
+    fn close(&mut self) -> OpResult<bool> {
         match events::flush(&mut self.tx).now_or_never() {
             Some(result) => result?,
             None => return Err(OpError::Rule(StoreError::Internal("events waited".into()))),
         }
-        self.execute("COMMIT")
+        self.execute("COMMIT")?;
+        Ok(true)
     }
 }

@@ -63,13 +63,13 @@ const SERVED: &[(&str, &str)] = &[
         "task_executions_",
     ),
     (
-        "SELECT count(*) FROM task_executions WHERE schedule_id = 7 \
+        "SELECT count(*) FROM task_executions WHERE schedule_id IS NOT NULL AND schedule_id = 7 \
          AND status IN ('pending', 'running')",
-        "task_executions_",
+        "task_executions_schedule",
     ),
     (
-        "SELECT * FROM task_executions WHERE status IN ('failed', 'timeout', 'cancelled', 'skipped') \
-         AND status = 'failed' ORDER BY id DESC LIMIT 50",
+        "SELECT * FROM task_executions WHERE status = 'failed' AND status <> 'completed' \
+         AND status <> 'pending' AND status <> 'running' ORDER BY id DESC LIMIT 50",
         "task_executions_short",
     ),
     (
@@ -193,6 +193,25 @@ async fn sqlite_serves_each_list_from_its_index() {
         let sorts = plan.iter().any(|line| line.contains("TEMP B-TREE"));
         assert!(!sorts, "{statement} sorts\n{plan:?}");
     }
+    bench.store.close().await;
+}
+
+#[tokio::test]
+async fn sqlite_finds_what_ends_by_its_id() {
+    let bench = Bench::sqlite().await;
+    let StoreLocation::Sqlite(path) = &bench.options.location else { panic!() };
+    let mut connection = SqliteConnection::establish(path.to_str().unwrap()).unwrap();
+    let plan: Vec<SqlitePlan> = diesel::sql_query(
+        "EXPLAIN QUERY PLAN UPDATE OR FAIL task_executions SET status = v.column1 \
+         FROM (VALUES ('completed', 7, 'x'), ('completed', 8, 'x')) v \
+         WHERE task_executions.id = v.column2 AND +task_executions.lease_owner = v.column3 \
+         AND +task_executions.status = 'running' RETURNING id",
+    )
+    .load(&mut connection)
+    .unwrap();
+    let found =
+        plan.iter().any(|row| row.detail.contains("task_executions USING INTEGER PRIMARY KEY"));
+    assert!(found, "{:?}", plan.iter().map(|row| &row.detail).collect::<Vec<_>>());
     bench.store.close().await;
 }
 

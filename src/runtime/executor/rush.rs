@@ -11,7 +11,7 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 
 /// How long an end waits at most.
-pub(super) const ENDS_WAIT: Duration = Duration::from_millis(200);
+pub(super) const ENDS_WAIT: Duration = Duration::from_millis(500);
 
 /// Whether a rush is on; survives the generations of the actors.
 pub struct Rush {

@@ -149,8 +149,9 @@ impl Work {
                 _ = state.changed() => Turn::Announced,
                 () = self.waker.woken() => Turn::Announced,
                 () = resume => Turn::Announced,
-                () = due => Turn::Due,
+                // Before what is due: a scheduler that is behind always has something due.
                 seen = seen(&mut self.reading) => Turn::Seen(seen),
+                () = due => Turn::Due,
                 () = tokio::time::sleep_until(read_at), if !is_reading => Turn::Due,
             };
         }

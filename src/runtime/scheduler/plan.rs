@@ -188,4 +188,4 @@ fn planned_execution(schedule: &Schedule, at: Timestamp, now: Timestamp) -> NewE
 
 #[cfg(test)]
 #[path = "plan_tests.rs"]
-mod tests;
+pub(super) mod tests;

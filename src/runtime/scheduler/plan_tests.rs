@@ -5,11 +5,11 @@ use crate::domain::cadence::ParseContext;
 use crate::domain::execution::{Priority, Severity};
 use crate::domain::schedule::ScheduleType;
 
-fn at(seconds: i64) -> Timestamp {
+pub(in crate::runtime::scheduler) fn at(seconds: i64) -> Timestamp {
     Timestamp::from_timestamp(1_800_000_000 + seconds, 0).unwrap()
 }
 
-fn every_minute(rate: Option<i32>) -> (Schedule, Cadence) {
+pub(in crate::runtime::scheduler) fn every_minute(rate: Option<i32>) -> (Schedule, Cadence) {
     let config = json!({"intervalMs": 60_000});
     let context = ParseContext { created_at: at(0), default_zone: "UTC".to_owned() };
     let cadence = Cadence::parse("interval", &config, &context).unwrap();

@@ -130,3 +130,7 @@ fn parse(
     }
     None
 }
+
+#[cfg(test)]
+#[path = "window_tests.rs"]
+mod tests;

@@ -77,6 +77,7 @@ laws! {
         lists_filter_and_count,
         an_idempotency_key_gives_the_first_answer_again,
         a_firing_moves_the_schedule_and_makes_its_rows,
+        a_reader_that_knows_a_schedule_gets_what_moves,
         of_racing_firings_one_wins,
         an_instant_that_ran_is_left_out_of_a_firing,
         overlap_goes_to_the_ledger,

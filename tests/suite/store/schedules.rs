@@ -139,6 +139,31 @@ pub(crate) async fn an_idempotency_key_gives_the_first_answer_again(bench: &Benc
     assert!(matches!(refused, Err(StoreError::IdempotencyMismatch)), "the newer answer counts");
 }
 
+pub(crate) async fn a_reader_that_knows_a_schedule_gets_what_moves(bench: &Bench) {
+    let known = bench.schedule("known").await;
+    let edited = bench.schedule("edited").await;
+    bench.advance(1);
+    let first = bench.store.schedule_list_due(bench.now(), 10, HashMap::new()).await.unwrap();
+    assert_eq!(first.unknown, [known.clone(), edited.clone()]);
+    let versions = first.unknown.iter().map(|schedule| (schedule.id, schedule.version)).collect();
+    let at = known.next_run_at.unwrap();
+    let plan = firing(&known, &[at], Some(bench.now()));
+    bench.store.schedule_fire(vec![plan], None).await.unwrap();
+    bench.store.schedule_set_enabled(edited.id, false).await.unwrap();
+    let edited = bench.store.schedule_set_enabled(edited.id, true).await.unwrap();
+    let paused = bench.schedule("paused").await;
+    bench.store.schedule_set_enabled(paused.id, false).await.unwrap();
+    let second = bench.store.schedule_list_due(bench.now(), 10, versions).await.unwrap();
+    assert_eq!(second.unknown, [edited.clone()], "an edit brings the whole");
+    let ids: Vec<i64> = second.progress.iter().map(|progress| progress.id).collect();
+    assert_eq!(ids, [edited.id, known.id], "the oldest instant first");
+    let mut brought = known.clone();
+    second.progress[1].put_into(&mut brought);
+    let stored = bench.store.schedule_get(known.id).await.unwrap();
+    assert_eq!((brought.fired, brought.next_run_at), (1, Some(bench.now())));
+    assert_eq!(brought, stored);
+}
+
 pub(crate) async fn a_firing_moves_the_schedule_and_makes_its_rows(bench: &Bench) {
     let schedule = bench.schedule("fires").await;
     bench.advance(1);

@@ -25,7 +25,7 @@ fn due(known: &[(&Schedule, i64)], unknown: &[&Schedule]) -> DueSchedules {
     let others = unknown.iter().map(|schedule| progress(schedule, schedule.fired));
     DueSchedules {
         progress: first.chain(others).collect(),
-        unknown: unknown.iter().map(|schedule| Schedule::clone(schedule)).collect(),
+        unknown: unknown.iter().copied().cloned().collect(),
     }
 }
 

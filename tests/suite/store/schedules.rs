@@ -154,7 +154,7 @@ pub(crate) async fn a_reader_that_knows_a_schedule_gets_what_moves(bench: &Bench
     let paused = bench.schedule("paused").await;
     bench.store.schedule_set_enabled(paused.id, false).await.unwrap();
     let second = bench.store.schedule_list_due(bench.now(), 10, versions).await.unwrap();
-    assert_eq!(second.unknown, [edited.clone()], "an edit brings the whole");
+    assert_eq!(second.unknown, std::slice::from_ref(&edited), "an edit brings the whole");
     let ids: Vec<i64> = second.progress.iter().map(|progress| progress.id).collect();
     assert_eq!(ids, [edited.id, known.id], "the oldest instant first");
     let mut brought = known.clone();

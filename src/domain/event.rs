@@ -4,16 +4,12 @@
 //! are `noun_past_participle` and are for ever.
 
 use chrono::{DateTime, SecondsFormat, Utc};
-use serde::{Serialize, Serializer};
-use serde_json::{Map, Value, json};
-use uuid::Uuid;
+use serde::Serialize;
+use serde_json::{Value, json};
 
 use crate::domain::breaker::{Breaker, Transition};
 use crate::domain::error_record::{DeadLetter, ErrorRecord, GroupStatus};
-use crate::domain::execution::{
-    Execution, ExecutionError, ExecutionStatus, ExecutionUsage, NewExecution, Priority, Severity,
-    Trigger,
-};
+use crate::domain::execution::Severity;
 use crate::domain::schedule::Schedule;
 use crate::domain::text_enum;
 
@@ -83,156 +79,8 @@ pub fn instant_text(at: DateTime<Utc>) -> String {
     at.to_rfc3339_opts(SecondsFormat::Millis, true)
 }
 
-/// An instant that is written as the API writes it.
-struct InstantText(DateTime<Utc>);
-
-impl Serialize for InstantText {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(&instant_text(self.0))
-    }
-}
-
 fn optional_instant(at: Option<DateTime<Utc>>) -> Value {
     at.map_or(Value::Null, |at| Value::String(instant_text(at)))
-}
-
-/// The event type that tells of an execution's new status (`Pending` means it was created).
-#[must_use]
-pub const fn execution_event_type(status: ExecutionStatus) -> &'static str {
-    match status {
-        ExecutionStatus::Pending => "execution_created",
-        ExecutionStatus::Running => "execution_started",
-        ExecutionStatus::Completed => "execution_completed",
-        ExecutionStatus::Failed => "execution_failed",
-        ExecutionStatus::Timeout => "execution_timeout",
-        ExecutionStatus::Cancelled => "execution_cancelled",
-        ExecutionStatus::Skipped => "execution_skipped",
-    }
-}
-
-/// Where an execution stands at one moment: what its event tells beside what never changes.
-#[derive(Clone, Copy, Debug)]
-pub struct ExecutionMoment<'a> {
-    /// Where it stands.
-    pub status: ExecutionStatus,
-    /// When it was claimed.
-    pub started_at: Option<DateTime<Utc>>,
-    /// When it ended.
-    pub completed_at: Option<DateTime<Utc>>,
-    /// `completed_at - started_at` in milliseconds.
-    pub duration_ms: Option<i64>,
-    /// Start minus due in milliseconds.
-    pub lateness_ms: Option<i64>,
-    /// Why it failed.
-    pub error: Option<&'a ExecutionError>,
-    /// Name of the node that runs or ran it.
-    pub node_id: Option<&'a str>,
-    /// What a command used.
-    pub usage: Option<ExecutionUsage>,
-}
-
-impl<'a> ExecutionMoment<'a> {
-    /// The moment of its making.
-    pub const CREATED: Self = Self {
-        status: ExecutionStatus::Pending,
-        started_at: None,
-        completed_at: None,
-        duration_ms: None,
-        lateness_ms: None,
-        error: None,
-        node_id: None,
-        usage: None,
-    };
-
-    /// As the row is now.
-    #[must_use]
-    pub fn of(execution: &'a Execution) -> Self {
-        Self {
-            status: execution.status,
-            started_at: execution.started_at,
-            completed_at: execution.completed_at,
-            duration_ms: execution.duration_ms,
-            lateness_ms: execution.lateness_ms,
-            error: execution.error.as_ref(),
-            node_id: execution.node_id.as_deref(),
-            usage: execution.usage,
-        }
-    }
-}
-
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct ExecutionPayload<'a> {
-    id: i64,
-    execution_id: Uuid,
-    chain_id: Uuid,
-    schedule_id: Option<i64>,
-    schedule_name: Option<&'a str>,
-    trigger: Trigger,
-    task_type: &'a str,
-    status: ExecutionStatus,
-    priority: Priority,
-    attempt: i32,
-    scheduled_at: InstantText,
-    started_at: Option<InstantText>,
-    completed_at: Option<InstantText>,
-    duration_ms: Option<i64>,
-    lateness_ms: Option<i64>,
-    error: Option<&'a ExecutionError>,
-    node_id: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    usage: Option<ExecutionUsage>,
-}
-
-/// The event of an execution that just took on a status. The payload leaves result and config out:
-/// they may be large, and a client that wants them asks for the execution.
-#[must_use]
-pub fn execution_event(id: i64, new: &NewExecution, moment: ExecutionMoment<'_>) -> NewEvent {
-    let payload = ExecutionPayload {
-        id,
-        execution_id: new.execution_id,
-        chain_id: new.chain_id,
-        schedule_id: new.schedule_id,
-        schedule_name: new.schedule_name.as_deref(),
-        trigger: new.trigger,
-        task_type: &new.task.task_type,
-        status: moment.status,
-        priority: new.priority,
-        attempt: new.attempt,
-        scheduled_at: InstantText(new.scheduled_at),
-        started_at: moment.started_at.map(InstantText),
-        completed_at: moment.completed_at.map(InstantText),
-        duration_ms: moment.duration_ms,
-        lateness_ms: moment.lateness_ms,
-        error: moment.error,
-        node_id: moment.node_id,
-        usage: moment.usage,
-    };
-    NewEvent {
-        event_type: execution_event_type(moment.status),
-        room: Room::Tasks,
-        schedule_id: new.schedule_id,
-        execution_id: Some(id),
-        severity: None,
-        tags: new.task.tags.clone(),
-        owner: new.task.owner.clone(),
-        // Plain fields cannot fail to be written.
-        payload: serde_json::to_string(&payload).unwrap_or_else(|_| "null".to_owned()),
-    }
-}
-
-/// An event about what a person did to an execution: `execution_paused`, `execution_resumed`,
-/// `execution_overridden`. Its payload is that of the execution's own events and `more`.
-#[must_use]
-pub fn execution_act_event(
-    execution: &Execution,
-    event_type: &'static str,
-    more: Map<String, Value>,
-) -> NewEvent {
-    let event = execution_event(execution.id, &execution.new, ExecutionMoment::of(execution));
-    let mut payload: Map<String, Value> = serde_json::from_str(&event.payload).unwrap_or_default();
-    payload.extend(more);
-    NewEvent { event_type, payload: Value::Object(payload).to_string(), ..event }
 }
 
 /// An event about a schedule: `schedule_created`, `_updated`, `_deleted`, `_paused`, `_resumed`.

@@ -14,6 +14,9 @@ pub mod classification;
 pub mod error_record;
 pub mod event;
 pub mod execution;
+pub mod execution_event;
+#[cfg(test)]
+pub(crate) mod execution_samples;
 pub mod fault;
 pub(crate) mod fields;
 pub mod fingerprint;

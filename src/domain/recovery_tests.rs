@@ -4,8 +4,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::domain::classification::{Condition, Rule};
-use crate::domain::execution::{Gates, Priority, TaskSnapshot};
-use crate::domain::options::TaskOptions;
+use crate::domain::execution_samples;
 
 const LIMITS: RecoveryLimits = RecoveryLimits { max_crash_attempts: 3 };
 
@@ -14,56 +13,13 @@ fn now() -> DateTime<Utc> {
 }
 
 fn row(policy: Value, failures: i32, crashes: i32) -> Execution {
-    let id = Uuid::nil();
-    Execution {
-        id: 7,
-        new: Arc::new(NewExecution {
-            execution_id: id,
-            chain_id: id,
-            schedule_id: Some(1),
-            schedule_name: Some("nightly".to_owned()),
-            trigger: Trigger::Schedule,
-            task: TaskSnapshot {
-                task_type: "shell_command".to_owned(),
-                task_config: json!({"command": "false"}),
-                timeout_ms: None,
-                retry_policy: policy,
-                severity: Severity::Low,
-                cost_per_hour: None,
-                tags: Vec::new(),
-                owner: None,
-                options: TaskOptions::default(),
-            },
-            priority: Priority::Medium,
-            attempt: failures + crashes + 1,
-            retry_of: None,
-            scheduled_at: now(),
-            available_at: now(),
-            failures_before: failures,
-            crashes_before: crashes,
-            dead_letter_id: None,
-            dedup_key: Some("k".to_owned()),
-            traceparent: None,
-            created_by: None,
-            gates: Gates::default(),
-        }),
-        status: ExecutionStatus::Running,
-        created_at: now(),
-        started_at: Some(now()),
-        completed_at: None,
-        duration_ms: None,
-        lateness_ms: None,
-        result: None,
-        error: None,
-        node_id: None,
-        lease_owner: None,
-        cancel_requested_at: None,
-        conductor_thread_id: None,
-        conductor_status: None,
-        cost: None,
-        usage: None,
-        held_reason: None,
-    }
+    let mut row = execution_samples::running(now());
+    let new = Arc::make_mut(&mut row.new);
+    new.task.retry_policy = policy;
+    new.attempt = failures + crashes + 1;
+    new.failures_before = failures;
+    new.crashes_before = crashes;
+    row
 }
 
 fn decide(row: &Execution, kind: &str) -> FailureEntry {

@@ -44,7 +44,8 @@ pub(crate) fn without_nul(text: String) -> String {
 
 /// The JSON text of a document.
 pub(crate) fn json_text(value: &Value) -> String {
-    without_nul(value.to_string())
+    // Not by `Display`, which costs several times as much; a document cannot fail to be written.
+    without_nul(serde_json::to_string(value).unwrap_or_else(|_| "null".to_owned()))
 }
 
 /// The text of a JSON document, to be written as it is.

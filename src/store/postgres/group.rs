@@ -20,8 +20,9 @@ use uuid::Uuid;
 use super::queries::audit::{self, ActNote};
 use super::queries::{Op, Tx, creating, op};
 use super::{Core, STATEMENT_MAX};
-use crate::domain::event::{ExecutionMoment, execution_event};
+use crate::domain::event::NewEvent;
 use crate::domain::execution::{Execution, NewExecution};
+use crate::domain::execution_event::ExecutionEvent;
 use crate::store::acts::BoundAct;
 use crate::store::op::OpResult;
 use crate::store::{Creation, ExecutionCreate, StoreError, StoreResult};
@@ -78,7 +79,7 @@ async fn create_all(tx: &mut Tx, asked: &[Arc<PlainCreation>]) -> OpResult<Vec<O
         asked.iter().map(|one| made.remove(&one.request.row.execution_id)).collect();
     let acts = asked.iter().zip(&answers).filter_map(|(one, made)| {
         let (act, made) = (one.act.as_deref()?, made.as_ref()?);
-        let event = execution_event(made.id, &made.new, ExecutionMoment::CREATED);
+        let event = NewEvent::from(ExecutionEvent::created(made));
         Some(audit::line_of(act, ActNote::default(), Some(&event)))
     });
     audit::insert(tx, acts.collect()).await?;

@@ -11,8 +11,8 @@ use serde::{Serialize, Serializer};
 
 use super::{Conn, Db};
 use crate::clock::{Clock, Timestamp};
-use crate::domain::event::NewEvent;
 use crate::domain::execution::{Execution, RANK_SPAN};
+use crate::store::event_chunk::Noted;
 use crate::store::models::{ExecutionRow, NewAuditRow, Standing, lock_schedules};
 use crate::store::op::OpResult;
 use crate::store::schema::audit_log;
@@ -244,7 +244,7 @@ pub(crate) async fn claim_executions(
     claim: &ClaimHere,
     slots: usize,
     now: Timestamp,
-) -> OpResult<Vec<ExecutionRow>> {
+) -> OpResult<Vec<Execution>> {
     let now = Instant(now);
     let statement = ClaimExecutions {
         available_at: now,
@@ -256,7 +256,8 @@ pub(crate) async fn claim_executions(
         late_at: now,
         of: PhantomData,
     };
-    Ok(statement.load(conn).await?)
+    let rows: Vec<ExecutionRow> = statement.load(conn).await?;
+    rows.into_iter().map(TryInto::try_into).collect()
 }
 
 /// Writes the ends of rows that their owners hold; gives the ends back, the ids of those rows, and
@@ -352,7 +353,7 @@ pub(crate) async fn insert_audit(conn: &mut Conn, rows: Vec<NewAuditRow>) -> OpR
 pub(crate) async fn append_events(
     conn: &mut Conn,
     now: Timestamp,
-    events: &[NewEvent],
+    events: &[Noted],
 ) -> OpResult<()> {
     let chunks = event_chunk::encode(events)?;
     let count = i64::try_from(events.len()).unwrap_or(i64::MAX);

@@ -13,10 +13,11 @@ use diesel::prelude::*;
 use diesel::sql_types::{BigInt, Bool, Nullable, SmallInt, Text};
 use diesel_async::RunQueryDsl;
 
-use super::{Tx, breakers, executions, gated, hot, nodes, queues};
+use super::{Tx, breakers, gated, hot, nodes, queues};
 use crate::clock::Timestamp;
 use crate::domain::admission::{Candidate, ELDERS, KeyRule, Room, Standing, Usage, plan_admission};
 use crate::domain::execution::{Execution, RANK_SPAN};
+use crate::domain::execution_event::ExecutionEvent;
 use crate::domain::options::TaskOptions;
 use crate::store::conversions::{options_of, priority_of_rank};
 use crate::store::models::ExecutionRow;
@@ -436,7 +437,7 @@ async fn start(
     let mut started = rows.into_iter().map(Execution::try_from).collect::<OpResult<Vec<_>>>()?;
     started.sort_by_key(|row| (row.new.rank_at(), row.id));
     for execution in &started {
-        tx.event(executions::event_of(execution));
+        tx.event(ExecutionEvent::of(execution));
     }
     Ok(started)
 }

@@ -8,6 +8,7 @@ use super::{Tx, hot};
 use crate::domain::act::{Act, AuditEntry, bounded};
 use crate::domain::event::NewEvent;
 use crate::store::acts::BoundAct;
+use crate::store::event_chunk::Noted;
 use crate::store::models::{AuditRow, NewAuditRow};
 use crate::store::op::OpResult;
 use crate::store::schema::audit_log as t;
@@ -32,7 +33,8 @@ pub(crate) async fn close(tx: &mut Tx) -> OpResult<()> {
     if note.is_replay {
         return Ok(());
     }
-    let line = line_of(&bound, note, tx.effects.events.as_slice().first());
+    let event = tx.effects.events.as_slice().first().map(Noted::to_event);
+    let line = line_of(&bound, note, event.as_ref());
     insert(tx, vec![line]).await
 }
 

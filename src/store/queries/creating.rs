@@ -6,11 +6,11 @@ use diesel::prelude::*;
 use diesel_async::RunQueryDsl;
 
 use super::super::locked;
-use super::executions::{event_of, is_active, waiting_topic};
+use super::executions::{is_active, waiting_topic};
 use super::{Tx, breakers, deadlines, hot, idempotency, queues};
 use crate::clock::Timestamp;
-use crate::domain::event::{ExecutionMoment, execution_event};
 use crate::domain::execution::{Execution, ExecutionStatus, NewExecution, Priority, Trigger};
+use crate::domain::execution_event::ExecutionEvent;
 use crate::store::models::ExecutionRow;
 use crate::store::op::{OpResult, wrong_state};
 use crate::store::schema::task_executions as t;
@@ -40,7 +40,8 @@ fn pending(new: Arc<NewExecution>, now: Timestamp) -> Execution {
     }
 }
 
-fn start(execution: &mut Execution, claim: &ClaimHere, now: Timestamp) {
+/// Makes of a row that waits one that runs here.
+pub(crate) fn start(execution: &mut Execution, claim: &ClaimHere, now: Timestamp) {
     let new = &execution.new;
     execution.status = ExecutionStatus::Running;
     execution.started_at = Some(now);
@@ -113,9 +114,9 @@ pub(crate) async fn insert_starting<'a>(
     let made = hot::insert_executions(tx.conn(), made).await?;
     deadlines::note(tx, &made).await?;
     for execution in &made {
-        tx.event(execution_event(execution.id, &execution.new, ExecutionMoment::CREATED));
+        tx.event(ExecutionEvent::created(execution));
         if execution.status == ExecutionStatus::Running {
-            tx.event(event_of(execution));
+            tx.event(ExecutionEvent::of(execution));
         } else {
             tx.changed(waiting_topic(execution));
         }

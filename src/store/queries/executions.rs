@@ -13,8 +13,8 @@ use uuid::Uuid;
 use super::super::{Db, locked};
 use super::{Tx, acts, admission, finishing, hot, inbox, page_of};
 use crate::clock::Timestamp;
-use crate::domain::event::{ExecutionMoment, NewEvent, execution_event};
 use crate::domain::execution::{Execution, ExecutionStatus, Trigger};
+use crate::domain::execution_event::ExecutionEvent;
 use crate::store::models::ExecutionRow;
 use crate::store::op::{OpResult, not_found};
 use crate::store::schema::nodes;
@@ -47,11 +47,6 @@ pub(super) fn is_active() -> SqlLiteral<Bool> {
     raw("task_executions.status IN ('pending', 'running')")
 }
 
-/// The event that tells where the row stands now.
-pub(super) fn event_of(execution: &Execution) -> NewEvent {
-    execution_event(execution.id, &execution.new, ExecutionMoment::of(execution))
-}
-
 /// Who looks for a row that waits.
 pub(super) fn waiting_topic(execution: &Execution) -> Topic {
     if execution.new.gates.is_gated { Topic::Gated } else { Topic::Pending }
@@ -63,18 +58,19 @@ pub(crate) async fn execution_claim(tx: &mut Tx, claim: &ClaimHere) -> OpResult<
     }
     let now = tx.now().await?;
     let open = claim.slots.saturating_sub(claim.high_only);
-    let mut rows = Vec::new();
+    let mut claimed = Vec::new();
     if open > 0 {
-        rows = hot::claim_executions(tx.conn(), claim, open, now).await?;
+        claimed = hot::claim_executions(tx.conn(), claim, open, now).await?;
     }
-    if rows.len() == open && claim.high_only > 0 {
-        rows.extend(admission::claim_urgent(tx, claim, now).await?);
+    if claimed.len() == open && claim.high_only > 0 {
+        let urgent = admission::claim_urgent(tx, claim, now).await?;
+        for row in urgent {
+            claimed.push(row.try_into()?);
+        }
     }
-    let mut claimed =
-        rows.into_iter().map(Execution::try_from).collect::<OpResult<Vec<Execution>>>()?;
     claimed.sort_by_key(|row| (row.new.rank_at(), row.id));
     for execution in &claimed {
-        tx.event(event_of(execution));
+        tx.event(ExecutionEvent::of(execution));
     }
     Ok(claimed)
 }
@@ -274,7 +270,7 @@ pub(super) async fn end_pending(
     for execution in &mut rows {
         execution.status = status;
         execution.completed_at = Some(now);
-        tx.event(event_of(execution));
+        tx.event(ExecutionEvent::of(execution));
         finishing::settle_cancelled(tx, execution).await?;
     }
     if inbox::is_listened(tx).await? {

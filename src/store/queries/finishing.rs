@@ -2,6 +2,7 @@
 //! resolved errors, all in the transaction that writes the end.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 
 use super::{
     Tx, admission, breakers, budgets, dead_letters, deadlines, error_groups, errors, hot, inbox,
@@ -11,8 +12,9 @@ use crate::clock::Timestamp;
 use crate::domain::error_record::{
     DeadLetterStatus, ErrorRecord, FailureEntry, RecoveryDecision, RecoveryStatus,
 };
-use crate::domain::event::{ExecutionMoment, NewEvent, error_event, execution_event};
+use crate::domain::event::error_event;
 use crate::domain::execution::{Execution, ExecutionStatus};
+use crate::domain::execution_event::{ExecutionEvent, ExecutionMoment};
 use crate::store::conversions::without_raw_nul;
 use crate::store::op::OpResult;
 use crate::store::sql_types::{json_text, without_nul};
@@ -103,17 +105,17 @@ fn end_of(place: usize, finish: &Finish, now: Timestamp) -> End {
     }
 }
 
-fn event_of_end(finish: &Finish, end: &End) -> NewEvent {
+fn event_of_end(finish: &Finish, end: &End) -> ExecutionEvent {
     let row = &finish.row;
     let moment = ExecutionMoment {
         status: end.status,
         completed_at: Some(end.completed_at),
         duration_ms: Some(end.duration_ms),
-        error: finish.error.as_ref(),
+        error: finish.error.clone(),
         usage: finish.usage,
         ..ExecutionMoment::of(row)
     };
-    execution_event(row.id, &row.new, moment)
+    ExecutionEvent { id: row.id, new: Arc::clone(&row.new), moment }
 }
 
 /// The row as the end leaves it, without its result: that may be large, and nothing asks for it.

@@ -62,9 +62,9 @@ use serde_json::Value;
 use self::audit::ActNote;
 use super::{Conn, Handle, gated, hot};
 use crate::clock::{Clock, Timestamp};
-use crate::domain::event::NewEvent;
 use crate::store::Topic;
 use crate::store::acts::BoundAct;
+use crate::store::event_chunk::Noted;
 use crate::store::op::{OpResult, TopicSet};
 
 /// An operation, ready to be run and run again.
@@ -83,7 +83,7 @@ where
 #[derive(Default)]
 pub(crate) struct Effects {
     /// Events to be numbered and appended before the commit.
-    pub(crate) events: Vec<NewEvent>,
+    pub(crate) events: Vec<Noted>,
     /// Topics to be bumped after it.
     pub(crate) topics: TopicSet,
 }
@@ -173,9 +173,9 @@ impl Tx {
     }
 
     /// Notes an event.
-    pub(crate) fn event(&mut self, event: NewEvent) {
+    pub(crate) fn event(&mut self, event: impl Into<Noted>) {
         self.effects.topics.insert(Topic::Events);
-        self.effects.events.push(event);
+        self.effects.events.push(event.into());
     }
 
     /// Notes a topic.

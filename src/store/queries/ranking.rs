@@ -6,9 +6,9 @@ use serde_json::json;
 
 use super::super::locked;
 use super::{Tx, executions};
-use crate::domain::event::ExecutionMoment;
-use crate::domain::event::{NewEvent, execution_event};
+use crate::domain::event::NewEvent;
 use crate::domain::execution::{Execution, ExecutionStatus, NewExecution};
+use crate::domain::execution_event::ExecutionEvent;
 use crate::store::models::ExecutionRow;
 use crate::store::op::{OpResult, not_found, wrong_state};
 use crate::store::schema::task_executions as t;
@@ -46,7 +46,7 @@ pub(crate) async fn execution_rerank(
         ))
         .execute(tx.conn())
         .await?;
-    let plain = execution_event(execution.id, &new, ExecutionMoment::of(&execution));
+    let plain = NewEvent::from(ExecutionEvent::of(&execution));
     tx.event(NewEvent {
         event_type: "execution_priority_changed",
         payload: json!({

@@ -11,10 +11,11 @@ use diesel::sql_types::{BigInt, Bool, Double, Integer, Nullable, SmallInt, Text}
 use serde::{Serialize, Serializer};
 
 use super::many::{by_eights, rows_statement};
+use super::queries::creating;
 use super::{Conn, Db};
 use crate::clock::{Clock, Timestamp};
-use crate::domain::event::NewEvent;
 use crate::domain::execution::{Execution, RANK_SPAN};
+use crate::store::event_chunk::Noted;
 use crate::store::models::{ExecutionRow, NewAuditRow, Standing, lock_schedules};
 use crate::store::op::{OpResult, corrupt};
 use crate::store::schema::audit_log;
@@ -98,20 +99,42 @@ statement! {
 }
 
 statement! {
-    /// By rank, but for rows that are admitted one by one; the claim index gives that order
-    /// without sorting.
-    ClaimExecutions<'a> => <diesel::dsl::AsSelect<ExecutionRow, Db> as Expression>::SqlType {
-        "UPDATE task_executions SET status = 'running', started_at = ", started_at: Instant as sql::Instant;
-        ", lease_owner = ", lease_owner: Uid as sql::Uid;
-        ", node_id = ", node_id: &'a str as Text;
-        ", lateness_ms = CASE WHEN \"trigger\" = 'schedule' AND attempt = 1 THEN max(0, (", late_at: Instant as sql::Instant;
-        " - scheduled_at) / 1000 - coalesce(options ->> 'jitterMs', 0)) END WHERE id IN \
-         (SELECT id FROM task_executions \
+    /// Rows that wait for nothing but a slot and may run now, by rank; the claim index gives that
+    /// order without sorting.
+    ClaimableExecutions<'a> => <diesel::dsl::AsSelect<ExecutionRow, Db> as Expression>::SqlType {
+        concat!("SELECT ", execution_row!(), " FROM task_executions \
          INDEXED BY task_executions_claim WHERE status = 'pending' AND NOT gated \
-         AND available_at <= ", available_at: Instant as sql::Instant;
+         AND available_at <= "), available_at: Instant as sql::Instant;
         " AND rank_at <= ", rank_at: Instant as sql::Instant;
         " ORDER BY rank_at, id LIMIT ", slots: i64 as BigInt;
-        => concat!(") RETURNING ", execution_row!())
+        => ""
+    }
+}
+
+rows_statement! {
+    /// Starts rows that wait.
+    StartExecutions<'a> of StartValues {
+        "UPDATE OR FAIL task_executions SET status = 'running', started_at = v.column1, \
+         lateness_ms = v.column2, lease_owner = v.column3, node_id = v.column4 FROM (VALUES ";
+        started_at: Option<Instant> as Nullable<sql::Instant>;
+        lateness_ms: Option<i64> as Nullable<BigInt>;
+        lease_owner: Option<Uid> as Nullable<sql::Uid>;
+        node_id: Option<&'a str> as Nullable<Text>;
+        id: i64 as BigInt;
+        => ") v WHERE task_executions.id = v.column5"
+    }
+}
+
+impl<'a> StartValues<'a> {
+    fn of(execution: &'a Execution) -> Self {
+        Self {
+            started_at: execution.started_at.map(Instant),
+            lateness_ms: execution.lateness_ms,
+            lease_owner: execution.lease_owner.map(Uid),
+            node_id: execution.node_id.as_deref(),
+            id: execution.id,
+            of: PhantomData,
+        }
     }
 }
 
@@ -300,29 +323,37 @@ fn insert_here(
     Ok(rows)
 }
 
-/// Claims rows that may run now.
+/// Claims rows that may run now. They are read and then written: there is one writer, so that
+/// nobody comes in between, and a statement that gives back what it writes keeps it all twice.
 pub(crate) async fn claim_executions(
     conn: &mut Conn,
     claim: &ClaimHere,
     slots: usize,
     now: Timestamp,
-) -> OpResult<Vec<ExecutionRow>> {
-    let claimant = claim.claimant.clone();
-    let claimed = conn.spawn_blocking(move |conn| {
-        let now = Instant(now);
-        ClaimExecutions {
-            started_at: now,
-            lease_owner: Uid(claimant.boot_id),
-            node_id: &claimant.node_id,
-            late_at: now,
-            available_at: now,
-            rank_at: Instant(now.0 + RANK_SPAN),
-            slots: i64::try_from(slots).unwrap_or(i64::MAX),
+) -> OpResult<Vec<Execution>> {
+    let slots = i64::try_from(slots).unwrap_or(i64::MAX);
+    let found = conn.spawn_blocking(move |conn| {
+        ClaimableExecutions {
+            available_at: Instant(now),
+            rank_at: Instant(now + RANK_SPAN),
+            slots,
             of: PhantomData,
         }
         .load(conn)
     });
-    Ok(claimed.await?)
+    let found: Vec<ExecutionRow> = found.await?;
+    let mut claimed: Vec<Execution> =
+        found.into_iter().map(TryInto::try_into).collect::<OpResult<_>>()?;
+    for execution in &mut claimed {
+        creating::start(execution, claim, now);
+    }
+    let started = conn.spawn_blocking(move |conn| {
+        by_eights!(claimed.iter().map(StartValues::of), |rows| {
+            StartExecutions { rows }.execute(conn)?;
+        });
+        Ok(claimed)
+    });
+    Ok(started.await?)
 }
 
 /// Writes the ends of rows that their owners hold; gives the ends back, the ids of those rows, and
@@ -417,7 +448,7 @@ pub(crate) async fn insert_audit(conn: &mut Conn, rows: Vec<NewAuditRow>) -> OpR
 pub(crate) async fn append_events(
     conn: &mut Conn,
     now: Timestamp,
-    events: &[NewEvent],
+    events: &[Noted],
 ) -> OpResult<()> {
     let chunks = event_chunk::encode(events)?;
     let count = i64::try_from(events.len()).unwrap_or(i64::MAX);

@@ -39,9 +39,12 @@ impl SpawnBlocking for Inline {
 /// What both kinds of connection need. A checkpoint by another connection may make one wait.
 const COMMON: &str = "PRAGMA busy_timeout = 5000; PRAGMA foreign_keys = ON; \
     PRAGMA temp_store = MEMORY; PRAGMA cache_size = -16384;";
-/// Write-ahead log, and a commit that is on the disk before it is answered.
+/// Write-ahead log, and a commit that is on the disk before it is answered. The log is brought in
+/// by a thread of its own; the writer does it only for a log so long that this thread must have
+/// ended.
 const WRITER: &str = "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; \
-    PRAGMA journal_size_limit = 67108864; PRAGMA wal_autocheckpoint = 12000; PRAGMA cache_size = -32768;";
+    PRAGMA journal_size_limit = 67108864; PRAGMA wal_autocheckpoint = 48000; \
+    PRAGMA cache_size = -32768;";
 const READER: &str = "PRAGMA query_only = ON;";
 
 #[derive(QueryableByName)]
@@ -87,6 +90,11 @@ pub(super) fn open_writer(path: &Path) -> StoreResult<Conn> {
         .run_pending_migrations(MIGRATIONS)
         .map_err(|error| StoreError::Internal(format!("cannot migrate: {error}")))?;
     Ok(wrap(connection))
+}
+
+/// Opens the connection that brings the log into the file; for a file that is open already.
+pub(super) fn open_checkpointer(path: &Path) -> StoreResult<SqliteConnection> {
+    establish(path)
 }
 
 /// Opens a connection that cannot write.

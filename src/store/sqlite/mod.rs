@@ -1,11 +1,12 @@
 //! SQLite: one file, locked for this process; one writer thread with group commit, two readers.
 //!
-//! Writing operations queue for the writer. It takes all that wait, runs each in a savepoint inside
-//! one transaction, appends the events of all, commits once (`synchronous=FULL`: the answer comes
-//! after the disk has it) and then answers all. An idle writer starts at once. A caller that goes
-//! away changes nothing for the writer: the operation is whole or not at all. A close folds the
-//! write-ahead log into the file, so that a copy of the file alone is a backup.
+//! Writing operations queue for the writer. It takes all that wait, runs them in one transaction,
+//! appends the events of all, commits once (`synchronous=FULL`: the answer comes after the disk has
+//! it) and then answers all. An idle writer starts at once. A caller that goes away changes nothing
+//! for the writer: the operation is whole or not at all. A thread beside it brings the write-ahead
+//! log into the file, and a close all of it, so that a copy of the file alone is a backup.
 
+mod checkpoint;
 mod connection;
 mod errors;
 pub(crate) mod gated;
@@ -32,6 +33,7 @@ use tokio::time::timeout;
 use crate::clock::Clock;
 use crate::store::shared::Shared;
 use crate::store::{StoreError, StoreResult};
+use checkpoint::Checkpointer;
 use connection::Inline;
 use lock::FileLock;
 use queries::Op;
@@ -108,7 +110,8 @@ impl SqliteStore {
             let readers = (0..READERS)
                 .map(|_| connection::open_reader(&path))
                 .collect::<StoreResult<Vec<_>>>()?;
-            Ok::<_, StoreError>((path, lock, writer, readers))
+            let checkpointer = Checkpointer::start(connection::open_checkpointer(&path)?)?;
+            Ok::<_, StoreError>((path, lock, (writer, checkpointer), readers))
         })
         .await
         .map_err(|error| StoreError::Internal(error.to_string()))??;

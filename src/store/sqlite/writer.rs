@@ -2,7 +2,7 @@
 //!
 //! A group is what waits when the writer looks, at most [`GROUP_MAX`]; there is no delay to wait
 //! for more, so an idle writer answers one operation after one commit. An operation that fails or
-//! panics is rolled back to its savepoint; the others of the group go on.
+//! panics is undone; the others of the group go on.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -14,6 +14,7 @@ use diesel_async::{RunQueryDsl, SimpleAsyncConnection};
 use futures_util::FutureExt;
 use tokio::sync::{mpsc, oneshot};
 
+use super::checkpoint::Checkpointer;
 use super::lock::FileLock;
 use super::queries::{Effects, Op, Tx, events};
 use super::{Conn, errors};
@@ -92,7 +93,7 @@ impl<T: Send> WriteJob for Job<T> {
 
 /// Starts the thread; it ends, and lets go of the file's lock, when the queue is closed and empty.
 pub(super) fn spawn(
-    connection: Conn,
+    (connection, checkpointer): (Conn, Checkpointer),
     mut jobs: mpsc::Receiver<Box<dyn WriteJob>>,
     clock: Clock,
     shared: Arc<Shared>,
@@ -101,7 +102,8 @@ pub(super) fn spawn(
     Builder::new()
         .name("store-writer".into())
         .spawn(move || {
-            let mut writer = Writer { tx: Tx::new(Box::new(connection), clock), shared };
+            let tx = Tx::new(Box::new(connection), clock);
+            let mut writer = Writer { tx, shared, checkpointer };
             let mut group = Vec::with_capacity(GROUP_MAX);
             while let Some(first) = jobs.blocking_recv() {
                 group.push(first);
@@ -113,6 +115,7 @@ pub(super) fn spawn(
                 }
                 writer.run_group(&mut group);
             }
+            writer.checkpointer.stop();
             writer.fold_log();
             drop(writer);
             drop(lock);
@@ -132,9 +135,21 @@ struct ChangesRow {
     changes: i64,
 }
 
+/// How an operation went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ran {
+    /// There is something to commit.
+    Well,
+    /// It failed.
+    Badly,
+    /// A planned fault struck it; what it found is its answer.
+    Spoilt,
+}
+
 struct Writer {
     tx: Tx,
     shared: Arc<Shared>,
+    checkpointer: Checkpointer,
 }
 
 impl Writer {
@@ -156,6 +171,13 @@ impl Writer {
             Some(Ok(_)) => tracing::warn!("another process reads the file: copy its -wal file too"),
             Some(Err(error)) => tracing::warn!(%error, "the write-ahead log was not folded in"),
             None => tracing::warn!("folding in the write-ahead log waited"),
+        }
+    }
+
+    /// Brings in what was committed while the log was brought in, after all answers: a few pages.
+    fn bring_in_rest(&mut self) {
+        if let Err(error) = self.execute("PRAGMA wal_checkpoint(PASSIVE)") {
+            tracing::debug!(?error, "the rest of the write-ahead log was not brought in");
         }
     }
 
@@ -189,7 +211,8 @@ impl Writer {
         let was_unwritable = self.shared.unwritable.lock().is_some();
         let before = if was_unwritable { self.changes() } else { None };
         let committed = self.commit_group(group);
-        let before = before.filter(|_| matches!(committed, Ok(true)));
+        let has_committed = matches!(committed, Ok(true));
+        let before = before.filter(|_| has_committed);
         let spoilt = committed.err().map(|error| {
             if let Err(error) = self.execute("ROLLBACK") {
                 tracing::debug!(?error, "nothing to roll back");
@@ -209,54 +232,87 @@ impl Writer {
             }
             job.answer(spoilt.as_ref().map(StoreError::repeated));
         }
+        if has_committed && self.checkpointer.committed() {
+            self.bring_in_rest();
+        }
     }
 
-    /// Runs the operations of a group; false when there was nothing to commit.
+    /// Runs the operations of a group; false when there was nothing to commit. As a rule all of
+    /// them succeed, so that they are run without a savepoint each, which keeps a copy of every
+    /// page that is changed. When one fails all are undone, and run again so that each can be
+    /// undone alone.
     fn commit_group(&mut self, group: &mut [Box<dyn WriteJob>]) -> OpResult<bool> {
         self.tx.renew();
         self.execute("BEGIN IMMEDIATE")?;
-        if let [alone] = group {
-            // The whole transaction is its own: no savepoint, which would keep a copy of each page.
-            if self.run_one(alone.as_mut()) {
-                return self.close();
+        let mut all = Effects::default();
+        for (place, job) in group.iter_mut().enumerate() {
+            match self.run_one(job.as_mut()) {
+                Ran::Well => self.take_effects(&mut all),
+                bad => return self.commit_apart(group, place, bad),
             }
-            self.tx.renew();
-            // Some errors have rolled back already.
-            if let Err(error) = self.execute("ROLLBACK") {
-                tracing::debug!(?error, "nothing to roll back");
-            }
+        }
+        self.close(all)
+    }
+
+    /// Runs a group of which the operation at `place` has failed once more, each in a savepoint.
+    fn commit_apart(
+        &mut self,
+        group: &mut [Box<dyn WriteJob>],
+        place: usize,
+        bad: Ran,
+    ) -> OpResult<bool> {
+        self.tx.renew();
+        // Some errors have rolled back already.
+        if let Err(error) = self.execute("ROLLBACK") {
+            tracing::debug!(?error, "nothing to roll back");
+        }
+        if group.len() == 1 {
             return Ok(false);
         }
+        self.execute("BEGIN IMMEDIATE")?;
         let mut all = Effects::default();
-        for job in group.iter_mut() {
-            self.tx.renew();
+        for (at, job) in group.iter_mut().enumerate() {
+            if at == place && bad == Ran::Spoilt {
+                continue;
+            }
             self.execute("SAVEPOINT operation")?;
-            if self.run_one(job.as_mut()) {
-                let mut effects = std::mem::take(&mut self.tx.effects);
-                all.topics = all.topics.union(effects.topics);
-                all.events.append(&mut effects.events);
+            if self.run_one(job.as_mut()) == Ran::Well {
+                self.take_effects(&mut all);
             } else {
+                self.tx.renew();
                 self.execute("ROLLBACK TO operation")?;
             }
             self.execute("RELEASE operation")?;
         }
+        self.close(all)
+    }
+
+    /// Runs an operation.
+    fn run_one(&mut self, job: &mut dyn WriteJob) -> Ran {
+        self.tx.renew();
+        if !job.run(&mut self.tx) {
+            return Ran::Badly;
+        }
+        match self.shared.faults.check(job.name(), FaultPoint::BeforeCommit) {
+            Ok(()) => Ran::Well,
+            Err(error) => {
+                job.spoil(error);
+                Ran::Spoilt
+            }
+        }
+    }
+
+    /// Adds what the last operation did beside its rows.
+    fn take_effects(&mut self, all: &mut Effects) {
+        let mut effects = std::mem::take(&mut self.tx.effects);
+        all.topics = all.topics.union(effects.topics);
+        all.events.append(&mut effects.events);
+    }
+
+    /// Appends the events of all operations and commits.
+    fn close(&mut self, all: Effects) -> OpResult<bool> {
         self.tx.renew();
         self.tx.effects = all;
-        self.close()
-    }
-
-    /// Runs an operation; true when there is something to commit.
-    fn run_one(&mut self, job: &mut dyn WriteJob) -> bool {
-        let good = job.run(&mut self.tx);
-        if good && let Err(error) = self.shared.faults.check(job.name(), FaultPoint::BeforeCommit) {
-            job.spoil(error);
-            return false;
-        }
-        good
-    }
-
-    /// Appends the events and commits.
-    fn close(&mut self) -> OpResult<bool> {
         match events::flush(&mut self.tx).now_or_never() {
             Some(result) => result?,
             None => return Err(OpError::Rule(StoreError::Internal("events waited".into()))),

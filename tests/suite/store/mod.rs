@@ -221,6 +221,7 @@ laws! {
     }
     system {
         events_are_dense_under_concurrent_writers,
+        what_fails_beside_others_takes_none_of_them_along,
         an_event_reads_back_as_it_was_written,
         a_beat_extends_a_lease_until_it_is_past,
         a_stopped_node_holds_no_leases,

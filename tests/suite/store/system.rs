@@ -47,6 +47,34 @@ pub(crate) async fn events_are_dense_under_concurrent_writers(bench: &Bench) {
     assert_eq!(some.iter().map(|event| event.seq).collect::<Vec<_>>(), [231, 232, 233, 234, 235]);
 }
 
+pub(crate) async fn what_fails_beside_others_takes_none_of_them_along(bench: &Bench) {
+    bench.store.faults().fail("execution_create_batch", 30, FaultPoint::BeforeCommit);
+    let mut writers = tokio::task::JoinSet::new();
+    for writer in 0..8 {
+        let (store, now) = (bench.store.clone(), bench.now());
+        writers.spawn(async move {
+            let mut made = 0;
+            for number in 0..10 {
+                let (good, missing, row) = tokio::join!(
+                    store.event_append(vec![notice(number), notice(writer)]),
+                    store.schedule_set_enabled(i64::MAX, true),
+                    store.execution_create_batch(vec![row(now)], None),
+                );
+                good.unwrap();
+                assert!(matches!(missing, Err(StoreError::NotFound { .. })), "{missing:?}");
+                made += row.map_or(0, |rows| rows.len());
+            }
+            made
+        });
+    }
+    let made: usize = writers.join_all().await.into_iter().sum();
+    assert_eq!(made, 79, "the planned fault struck one of them");
+    let filter = ExecutionFilter::default();
+    assert_eq!(bench.store.execution_list(filter, page(1)).await.unwrap().total, 79);
+    let seqs: Vec<i64> = bench.events().await.into_iter().map(|event| event.seq).collect();
+    assert_eq!(seqs, (1..=160 + 79).collect::<Vec<i64>>(), "each event once");
+}
+
 pub(crate) async fn an_event_reads_back_as_it_was_written(bench: &Bench) {
     let mut watch = bench.store.changes(Topic::Events);
     watch.mark_unchanged();

@@ -108,7 +108,7 @@ section! {
         /// Time between the polite and the forced end of a task's processes.
         grace_ms: Millis = Millis(5_000),
         /// Most executions claimed in one transaction.
-        claim_batch_max: usize = 256,
+        claim_batch_max: usize = 512,
         /// Output kept of each stream of a task, in its result and in its log, in bytes; the
         /// middle of longer output is cut.
         output_bytes_max: usize = 1_048_576,

@@ -11,7 +11,7 @@ use super::Plan;
 use crate::app::Embedded;
 use crate::clock::{Clock, Timestamp};
 use crate::config::Settings;
-use crate::domain::execution::{Gates, NewExecution, Priority, Severity, TaskSnapshot, Trigger};
+use crate::domain::execution::{NewExecution, Priority, Severity, TaskSnapshot, Trigger};
 use crate::domain::options::{ScheduleOptions, TaskOptions};
 use crate::domain::schedule::{MisfirePolicy, OverlapPolicy, ScheduleDefinition, ScheduleType};
 use crate::tasks::function::{FunctionRegistry, FunctionSpec};
@@ -23,37 +23,18 @@ const MARK: &str = "bench:mark";
 
 /// An ad-hoc execution.
 pub(super) fn execution(task_type: &str, task_config: Value, now: Timestamp) -> NewExecution {
-    let execution_id = Uuid::now_v7();
-    NewExecution {
-        execution_id,
-        chain_id: execution_id,
-        schedule_id: None,
-        schedule_name: None,
-        trigger: Trigger::Api,
-        task: TaskSnapshot {
-            task_type: task_type.to_owned(),
-            task_config,
-            timeout_ms: None,
-            retry_policy: Value::Null,
-            severity: Severity::High,
-            cost_per_hour: None,
-            tags: Vec::new(),
-            owner: None,
-            options: TaskOptions::default(),
-        },
-        priority: Priority::Medium,
-        attempt: 1,
-        retry_of: None,
-        scheduled_at: now,
-        available_at: now,
-        failures_before: 0,
-        crashes_before: 0,
-        dead_letter_id: None,
-        dedup_key: None,
-        traceparent: None,
-        created_by: None,
-        gates: Gates::default(),
-    }
+    let task = TaskSnapshot {
+        task_type: task_type.to_owned(),
+        task_config,
+        timeout_ms: None,
+        retry_policy: Value::Null,
+        severity: Severity::High,
+        cost_per_hour: None,
+        tags: Vec::new(),
+        owner: None,
+        options: TaskOptions::default(),
+    };
+    NewExecution::first(Trigger::Api, task, Priority::Medium, now)
 }
 
 /// An ad-hoc execution of the function that does nothing.

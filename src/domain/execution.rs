@@ -197,6 +197,37 @@ const ORDER_STEP: TimeDelta = TimeDelta::milliseconds(250);
 pub const RANK_SPAN: TimeDelta = TimeDelta::seconds(325);
 
 impl NewExecution {
+    /// The first attempt of a chain of its own that is due at `at`, without a schedule.
+    #[must_use]
+    pub fn first(
+        trigger: Trigger,
+        task: TaskSnapshot,
+        priority: Priority,
+        at: DateTime<Utc>,
+    ) -> Self {
+        let execution_id = Uuid::now_v7();
+        Self {
+            execution_id,
+            chain_id: execution_id,
+            schedule_id: None,
+            schedule_name: None,
+            trigger,
+            gates: Gates::of(&task),
+            task,
+            priority,
+            attempt: 1,
+            retry_of: None,
+            scheduled_at: at,
+            available_at: at,
+            failures_before: 0,
+            crashes_before: 0,
+            dead_letter_id: None,
+            dedup_key: None,
+            traceparent: None,
+            created_by: None,
+        }
+    }
+
     /// The order of claims, smallest first: the instant from which it may run, later by the penalty
     /// of its priority, less its fine order.
     #[must_use]
@@ -281,6 +312,33 @@ pub struct Execution {
     pub usage: Option<ExecutionUsage>,
     /// Why it still waits although its instant has come.
     pub held_reason: Option<String>,
+}
+
+impl Execution {
+    /// One that waits and that no store has given a number yet.
+    #[must_use]
+    pub const fn waiting(new: Arc<NewExecution>, now: DateTime<Utc>) -> Self {
+        Self {
+            id: 0,
+            new,
+            status: ExecutionStatus::Pending,
+            created_at: now,
+            started_at: None,
+            completed_at: None,
+            duration_ms: None,
+            lateness_ms: None,
+            result: None,
+            error: None,
+            node_id: None,
+            lease_owner: None,
+            cancel_requested_at: None,
+            conductor_thread_id: None,
+            conductor_status: None,
+            cost: None,
+            usage: None,
+            held_reason: None,
+        }
+    }
 }
 
 /// What the processes of a command used, and how they ended.

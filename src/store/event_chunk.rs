@@ -153,33 +153,33 @@ pub(crate) fn decode(
         if events.len() >= limit {
             break;
         }
-        if !is_facts(text) {
-            if seq > after {
+        let together = together(text);
+        let last = seq + together.unwrap_or(1) - 1;
+        if last > after {
+            if together.is_none() {
                 events.push(told(seq, at, text)?);
+            } else {
+                let (_, facts): (i64, ExecutionFacts<'_>) =
+                    serde_json::from_str(text).map_err(unread)?;
+                if last > seq && seq > after {
+                    events.push(of_facts(seq, at, &facts.at_creation()));
+                }
+                if events.len() < limit {
+                    events.push(of_facts(last, at, &facts));
+                }
             }
-            seq += 1;
-            continue;
         }
-        let (together, facts): (i64, ExecutionFacts<'_>) =
-            serde_json::from_str(text).map_err(unread)?;
-        if together == 2 && seq > after {
-            events.push(of_facts(seq, at, &facts.at_creation()));
-        }
-        seq += together;
-        if seq - 1 > after && events.len() < limit {
-            events.push(of_facts(seq - 1, at, &facts));
-        }
+        seq = last + 1;
     }
     Ok(events)
 }
 
-/// True for an execution's facts: their array begins with a number, others' with a word.
-fn is_facts(text: &str) -> bool {
-    text.as_bytes()
-        .iter()
-        .skip(1)
-        .find(|byte| !byte.is_ascii_whitespace())
-        .is_some_and(u8::is_ascii_digit)
+/// How many events an execution's facts tell: the number that their array begins with. `None` for
+/// other events, which begin with a word.
+fn together(text: &str) -> Option<i64> {
+    let rest = text.strip_prefix('[')?.trim_start();
+    let end = rest.find(|letter: char| !letter.is_ascii_digit())?;
+    rest.get(..end)?.parse().ok()
 }
 
 fn of_facts(seq: i64, at: Timestamp, facts: &ExecutionFacts<'_>) -> Event {

@@ -1,7 +1,6 @@
 //! Making executions on request: the rows, the claim in the creating transaction, the hand-over.
 
 use serde_json::Value;
-use uuid::Uuid;
 
 use crate::api::auth::Principal;
 use crate::api::call::{Call, accepted, replayed};
@@ -9,7 +8,7 @@ use crate::api::error::{Answer, ApiError};
 use crate::api::wire::views;
 use crate::clock::Timestamp;
 use crate::domain::execution::{
-    Execution, ExecutionStatus, Gates, NewExecution, Priority, TaskSnapshot, Trigger,
+    Execution, ExecutionStatus, NewExecution, Priority, TaskSnapshot, Trigger,
 };
 use crate::domain::key::Role;
 use crate::runtime::executor::launcher::ClaimTicket;
@@ -51,28 +50,14 @@ pub(in crate::api) struct Order {
 
 /// The first attempt of a new chain.
 pub(in crate::api) fn new_chain(call: &Call, order: Order) -> NewExecution {
-    let execution_id = Uuid::now_v7();
     let (schedule_id, schedule_name) =
         order.schedule.map_or((None, None), |(id, name)| (Some(id), name));
     NewExecution {
-        execution_id,
-        chain_id: execution_id,
         schedule_id,
         schedule_name,
-        trigger: order.trigger,
-        gates: Gates::of(&order.task),
-        task: order.task,
-        priority: order.priority,
-        attempt: 1,
-        retry_of: None,
-        scheduled_at: order.due,
-        available_at: order.due,
-        failures_before: 0,
-        crashes_before: 0,
-        dead_letter_id: None,
-        dedup_key: None,
         traceparent: Some(call.context.traceparent.to_string()),
         created_by: call.principal.as_ref().map(|principal| principal.name.clone()),
+        ..NewExecution::first(order.trigger, order.task, order.priority, order.due)
     }
 }
 

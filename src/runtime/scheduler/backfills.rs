@@ -9,14 +9,12 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use uuid::Uuid;
-
 use super::SchedulerParts;
 use crate::clock::Timestamp;
 use crate::domain::backfill::{Ahead, Backfill, STEP_MAX, ahead};
 use crate::domain::cadence::Cadence;
 use crate::domain::calendar::Coverage;
-use crate::domain::execution::{Gates, NewExecution, Trigger};
+use crate::domain::execution::{NewExecution, Trigger};
 use crate::domain::options::BackfillMark;
 use crate::domain::schedule::Schedule;
 use crate::runtime::meter;
@@ -113,28 +111,15 @@ async fn cadence_of(
 /// The execution of one instant. It does not wait for runs of the schedule: a backfill has a limit
 /// of its own.
 fn row(schedule: &Schedule, backfill: &Backfill, at: Timestamp, now: Timestamp) -> NewExecution {
-    let execution_id = Uuid::now_v7();
     let mut task = schedule.definition.snapshot();
     task.options.admission.overlap_limit = None;
     task.options.backfill = Some(BackfillMark { id: backfill.id, again: backfill.form.again });
     NewExecution {
-        execution_id,
-        chain_id: execution_id,
         schedule_id: Some(schedule.id),
         schedule_name: Some(schedule.definition.name.clone()),
-        trigger: Trigger::Backfill,
-        gates: Gates::of(&task),
-        task,
-        priority: schedule.definition.priority,
-        attempt: 1,
-        retry_of: None,
-        scheduled_at: at,
         available_at: now,
-        failures_before: 0,
-        crashes_before: 0,
-        dead_letter_id: None,
-        dedup_key: None,
         traceparent: Some(crate::telemetry::TraceParent::generate().to_string()),
         created_by: backfill.form.created_by.clone(),
+        ..NewExecution::first(Trigger::Backfill, task, schedule.definition.priority, at)
     }
 }

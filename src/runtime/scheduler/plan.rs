@@ -3,11 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use uuid::Uuid;
-
 use crate::clock::Timestamp;
 use crate::domain::cadence::Cadence;
-use crate::domain::execution::{Gates, NewExecution, Trigger};
+use crate::domain::execution::{NewExecution, Trigger};
 use crate::domain::misfire::{Due, MisfireRules, drop_until, plan_firing};
 use crate::domain::replan::{left_out, settled_until};
 use crate::domain::schedule::{
@@ -162,27 +160,14 @@ pub fn settle(
 }
 
 fn planned_execution(schedule: &Schedule, at: Timestamp, now: Timestamp) -> NewExecution {
-    let execution_id = Uuid::now_v7();
-    let task = schedule.definition.snapshot();
+    let definition = &schedule.definition;
+    let task = definition.snapshot();
     NewExecution {
-        execution_id,
-        chain_id: execution_id,
         schedule_id: Some(schedule.id),
-        schedule_name: Some(schedule.definition.name.clone()),
-        trigger: Trigger::Schedule,
-        gates: Gates::of(&task),
-        task,
-        priority: schedule.definition.priority,
-        attempt: 1,
-        retry_of: None,
-        scheduled_at: at,
+        schedule_name: Some(definition.name.clone()),
         available_at: at.min(now),
-        failures_before: 0,
-        crashes_before: 0,
-        dead_letter_id: None,
-        dedup_key: None,
         traceparent: Some(crate::telemetry::TraceParent::generate().to_string()),
-        created_by: None,
+        ..NewExecution::first(Trigger::Schedule, task, definition.priority, at)
     }
 }
 

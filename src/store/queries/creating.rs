@@ -17,29 +17,6 @@ use crate::store::schema::task_executions as t;
 use crate::store::schema::task_schedules;
 use crate::store::{ClaimHere, Creation, ExecutionCreate};
 
-fn pending(new: Arc<NewExecution>, now: Timestamp) -> Execution {
-    Execution {
-        id: 0,
-        new,
-        status: ExecutionStatus::Pending,
-        created_at: now,
-        started_at: None,
-        completed_at: None,
-        duration_ms: None,
-        lateness_ms: None,
-        result: None,
-        error: None,
-        node_id: None,
-        lease_owner: None,
-        cancel_requested_at: None,
-        conductor_thread_id: None,
-        conductor_status: None,
-        cost: None,
-        usage: None,
-        held_reason: None,
-    }
-}
-
 /// Makes of a row that waits one that runs here.
 pub(crate) fn start(execution: &mut Execution, claim: &ClaimHere, now: Timestamp) {
     let new = &execution.new;
@@ -105,7 +82,8 @@ pub(crate) async fn insert_starting<'a>(
     queues::note(tx, &rows).await?;
     let now = tx.now().await?;
     let starting = starting(&rows, now);
-    let mut made: Vec<Execution> = rows.into_iter().map(|row| pending(row, now)).collect();
+    let mut made: Vec<Execution> =
+        rows.into_iter().map(|row| Execution::waiting(row, now)).collect();
     for (place, claim) in starting {
         if let Some(execution) = made.get_mut(place) {
             start(execution, claim, now);

@@ -13,13 +13,12 @@ use chrono::TimeDelta;
 use diesel::dsl::count_star;
 use diesel::prelude::*;
 use diesel_async::RunQueryDsl;
-use uuid::Uuid;
 
 use super::super::{locked, skip_locked};
 use super::{Tx, creating, executions, inbox, state};
 use crate::clock::Timestamp;
 use crate::domain::event::schedule_event;
-use crate::domain::execution::{Execution, Gates, NewExecution, Trigger};
+use crate::domain::execution::{Execution, NewExecution, Trigger};
 use crate::domain::schedule::{OverlapPolicy, Schedule, ScheduleDefinition, ScheduleType};
 use crate::domain::trigger::{
     Collected, Delivery, DeliveryOutcome, EventRule, Group, GroupDecision, InboxEvent, Listening,
@@ -354,27 +353,13 @@ pub(super) fn execution_of(
     task.options.event = Some(document_of(events, definition.options.events.collects()));
     let cause = events.last();
     let trace = cause.and_then(|event| TraceParent::parse(event.traceparent.as_deref()?));
-    let execution_id = Uuid::now_v7();
     let due = cause.map_or(now, |event| event.created_at.min(now));
     NewExecution {
-        execution_id,
-        chain_id: execution_id,
         schedule_id: Some(schedule.id),
         schedule_name: Some(definition.name.clone()),
-        trigger: Trigger::Event,
-        gates: Gates::of(&task),
-        task,
-        priority: definition.priority,
-        attempt: 1,
-        retry_of: None,
-        scheduled_at: due,
-        available_at: due,
-        failures_before: 0,
-        crashes_before: 0,
-        dead_letter_id: None,
-        dedup_key: None,
         traceparent: Some(trace.unwrap_or_else(TraceParent::generate).to_string()),
         created_by: cause.and_then(|event| event.created_by.clone()),
+        ..NewExecution::first(Trigger::Event, task, definition.priority, due)
     }
 }
 

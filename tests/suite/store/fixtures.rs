@@ -7,8 +7,8 @@ use carillon::clock::{Clock, Timestamp};
 use carillon::domain::error_record::{ErrorType, FailureEntry, RecoveryDecision, RecoveryStatus};
 use carillon::domain::event::Event;
 use carillon::domain::execution::{
-    Execution, ExecutionError, ExecutionStatus, Gates, NewExecution, Priority, Severity,
-    TaskSnapshot, Trigger,
+    Execution, ExecutionError, ExecutionStatus, NewExecution, Priority, Severity, TaskSnapshot,
+    Trigger,
 };
 use carillon::domain::options::{ScheduleOptions, TaskOptions};
 use carillon::domain::schedule::{
@@ -180,27 +180,8 @@ pub(crate) fn task() -> TaskSnapshot {
 
 /// A first attempt by request that may run at `at`.
 pub(crate) fn row(at: Timestamp) -> NewExecution {
-    let id = Uuid::now_v7();
-    NewExecution {
-        execution_id: id,
-        chain_id: id,
-        schedule_id: None,
-        schedule_name: None,
-        trigger: Trigger::Api,
-        task: task(),
-        priority: Priority::Medium,
-        attempt: 1,
-        retry_of: None,
-        scheduled_at: at,
-        available_at: at,
-        failures_before: 0,
-        crashes_before: 0,
-        dead_letter_id: None,
-        dedup_key: None,
-        traceparent: None,
-        created_by: Some("test".to_owned()),
-        gates: Gates::default(),
-    }
+    let first = NewExecution::first(Trigger::Api, task(), Priority::Medium, at);
+    NewExecution { created_by: Some("test".to_owned()), ..first }
 }
 
 /// The row of a schedule's planned instant.

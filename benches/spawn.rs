@@ -67,8 +67,7 @@ fn tell(what: &str, mut times: Vec<Duration>) -> Duration {
 #[actix_rt::main]
 async fn main() {
     let directory = tempfile::tempdir().unwrap();
-    let mut settings = TaskSettings::new(directory.path().to_owned());
-    settings.shim = env!("CARGO_BIN_EXE_carillon").into();
+    let settings = TaskSettings::new(directory.path().to_owned());
     let environment =
         TaskEnvironment::new(settings, FunctionRegistry::with_builtin(), Clock::system()).unwrap();
     let environment = Arc::new(environment);

@@ -11,18 +11,13 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
     let arguments: Vec<_> = std::env::args_os().collect();
-    let is_first = |word| arguments.get(1).is_some_and(|first| first == word);
-    let (is_shim, is_exec) = (is_first(shim::ARGUMENT), is_first(shim::EXEC_ARGUMENT));
-    // Huge pages under each thread's small heap double what an idle server weighs, and a shim
-    // would clear two megabytes for a few kilobytes. Tasks inherit the choice, so that whoever
-    // starts them takes it back. A kernel without them refuses: nothing is lost.
-    let _refused = rustix::thread::disable_transparent_huge_pages(!is_exec);
-    // Before anything else: a shim must stay small and start nothing of the server.
-    if is_shim {
-        return shim::main();
+    // Before anything else: a shim must stay small and start nothing of the server. It is a program
+    // of its own, except on machines that allow none that lies in no file.
+    if let Some(code) = arguments.get(1).and_then(|first| shim::main(first)) {
+        return code;
     }
-    if is_exec {
-        return shim::exec_main();
-    }
+    // Huge pages under each thread's small heap double what an idle server weighs. Tasks inherit
+    // the choice, so that their shim takes it back. A kernel without them refuses: nothing is lost.
+    let _refused = rustix::thread::disable_transparent_huge_pages(true);
     carillon::cli::run(arguments)
 }

@@ -21,7 +21,7 @@ use super::shell::event_file::EventFile;
 use super::shell::group::{ControlGroups, GroupParent};
 use super::shell::progress::ProgressFile;
 use super::shell::{self, Listener};
-use super::shim::{self, Reserve};
+use super::shim::{self, Program, Reserve};
 use crate::clock::Clock;
 use crate::domain::task::{Task, TaskLimits};
 
@@ -74,8 +74,8 @@ impl Default for Limits {
 /// What the configuration says about tasks.
 #[derive(Clone, Debug)]
 pub struct TaskSettings {
-    /// The program that is started as shim: this very binary.
-    pub shim: PathBuf,
+    /// The program that is started as shim, if not the one within this binary.
+    pub shim: Option<PathBuf>,
     /// Where progress files live, in a folder `progress` of its own.
     pub data_dir: PathBuf,
     /// What is masked in the output of every task, besides the task's own secrets.
@@ -101,8 +101,7 @@ impl TaskSettings {
     pub fn new(data_dir: PathBuf) -> Self {
         let path = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
         Self {
-            // Not the path of the file: an upgrade in place must not change what runs.
-            shim: PathBuf::from("/proc/self/exe"),
+            shim: None,
             data_dir,
             secrets: Vec::new(),
             base_environment: [("PATH", path), ("HOME", "/"), ("LANG", "C.UTF-8"), ("TZ", "UTC")]
@@ -188,7 +187,8 @@ impl TaskEnvironment {
             .conductor
             .clone()
             .map(|settings| ConductorClient::new(settings, outbound.trusting()));
-        let shims = Reserve::new(settings.shim.clone());
+        let program = settings.shim.clone().map_or_else(Program::embedded, Program::at);
+        let shims = Reserve::new(program);
         Ok(Self {
             settings,
             shims,

@@ -26,10 +26,10 @@ use super::control::{StopReason, TaskControl};
 use super::environment::{Limits, TaskEnvironment};
 use super::outcome::{Cut, LogStream, Outcome, OutcomeExtra, TaskContext, TaskSink, Usage};
 use super::output::{Capture, HeadAndTail, OutputBudget, Secrets};
-use super::shim::protocol::{Command, End, Report, Spec, boot_millis};
+use super::shim::protocol::{self, Command, End, Report, Spec, boot_millis};
 use super::shim::{LOST_GRACE, Shimmed};
 use crate::clock::Clock;
-use crate::domain::task::{ShellTask, TaskError, TaskLimits};
+use crate::domain::task::{RunAs, ShellTask, TaskError, TaskLimits};
 
 /// How much longer than planned a shim may take before it is taken for lost.
 const SHIM_MARGIN: Duration = Duration::from_secs(3);
@@ -118,8 +118,11 @@ pub(super) async fn run(
         Err(error) => return internal("the command's control group could not be made", &error),
     };
     let cgroup = group.as_ref().map(TaskGroup::path);
-    let mut spec =
-        Spec { limits, cgroup, ..plan(environment, task, context, lease_end, &progress) };
+    let mut spec = Spec {
+        limits: limits_of(limits),
+        cgroup,
+        ..plan(environment, task, context, lease_end, &progress)
+    };
     add_event(&mut spec, context, event.as_ref());
     let started = Shimmed::start(environment.shims(), &spec, Some(mark)).await;
     let (shimmed, pipes) = match started {
@@ -190,7 +193,7 @@ fn plan(
         env,
         declared_from,
         lost_grace_ms: Some(milliseconds(environment.limits().lost_grace)),
-        run_as: task.run_as.clone(),
+        run_as: task.run_as.clone().map(|RunAs { user, group }| protocol::RunAs { user, group }),
         progress_file: Some(progress.path().display().to_string()),
         grace_ms: task.grace_ms.unwrap_or_else(|| milliseconds(environment.limits().grace)),
         timeout_ms: Some(milliseconds(context.timeout)),
@@ -199,6 +202,12 @@ fn plan(
         open_files: environment.open_files(),
         ..Spec::default()
     }
+}
+
+/// What of the limits is the shim's: output is counted here.
+const fn limits_of(limits: TaskLimits) -> protocol::Limits {
+    let TaskLimits { memory_mb, cpu_ms, processes, open_files, output_bytes: _ } = limits;
+    protocol::Limits { memory_mb, cpu_ms, processes, open_files }
 }
 
 /// Tells the command of the event that set it off.

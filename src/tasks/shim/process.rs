@@ -4,7 +4,6 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream as StdUnixStream;
 use std::os::unix::process::CommandExt;
-use std::path::Path;
 use std::process::{Child, Command as StdCommand, Stdio};
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -13,6 +12,7 @@ use tokio::net::UnixStream;
 use tokio::net::unix::pipe;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 
+use super::program::Program;
 use super::protocol::{Command, Report, Spec};
 use super::reserve::Reserve;
 use super::stray::{self, LostShim};
@@ -168,18 +168,21 @@ impl Reaper {
 }
 
 impl Started {
-    /// Starts the program at `path` as a shim.
-    pub(super) fn start(path: &Path) -> io::Result<Self> {
+    /// Starts `program` as a shim.
+    pub(super) fn start(program: &Program) -> io::Result<Self> {
         let (socket, theirs) = StdUnixStream::pair()?;
+        let theirs = OwnedFd::from(theirs);
         let _filed = stray::STARTING.read();
-        let mut child = StdCommand::new(path)
-            .arg0("carillon")
-            .arg(super::ARGUMENT)
-            .env_clear()
-            .stdin(OwnedFd::from(theirs))
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()?;
+        let mut child = program.start_with(|path| {
+            StdCommand::new(path)
+                .arg0("carillon")
+                .arg(carillon_shim::ARGUMENT)
+                .env_clear()
+                .stdin(theirs.try_clone()?)
+                .stdout(Stdio::piped())
+                .stderr(Stdio::piped())
+                .spawn()
+        })?;
         let ticket = stray::file_shim(i32::try_from(child.id()).unwrap_or_default());
         let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
         let reaper = Reaper { child: Some(child), ticket, mark: None };

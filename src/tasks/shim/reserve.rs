@@ -1,21 +1,21 @@
 //! Shims that are started before they are needed.
 //!
-//! Most of what a shim costs is its start: the kernel maps a large binary and the dynamic loader
-//! relocates it. A shim does not know what it will run until it is told, so a few are kept waiting,
-//! and a task that finds one begins without that wait. None is started before the first task, so a
-//! server that runs no commands has none. One that waits ends, like any other, with its socket.
+//! Most of what a shim costs is its start. A shim does not know what it will run until it is told,
+//! so a few are kept waiting, and a task that finds one begins without that wait. None is started
+//! before the first task, so a server that runs no commands has none. One that waits ends, like any
+//! other, with its socket.
 
 use std::collections::VecDeque;
 use std::io;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::Mutex;
 
 use super::process::Started;
+use super::program::Program;
 
-/// How many shims wait. Each costs the pages that the loader wrote to, about 2 MiB.
+/// How many shims wait.
 const SIZE: usize = 2;
 
 /// The shims that wait, and the way to more. Clones share them.
@@ -25,16 +25,16 @@ pub(crate) struct Reserve {
 }
 
 struct Inner {
-    path: PathBuf,
+    program: Program,
     waiting: Mutex<VecDeque<Started>>,
     is_filling: AtomicBool,
 }
 
 impl Reserve {
-    /// Of shims that are started from the program at `path`.
-    pub(crate) fn new(path: PathBuf) -> Self {
+    /// Of shims that are started from `program`.
+    pub(crate) fn new(program: Program) -> Self {
         let waiting = Mutex::new(VecDeque::with_capacity(SIZE));
-        Self { inner: Arc::new(Inner { path, waiting, is_filling: AtomicBool::new(false) }) }
+        Self { inner: Arc::new(Inner { program, waiting, is_filling: AtomicBool::new(false) }) }
     }
 
     /// A shim that waits, or a new one; starts another in its place.
@@ -45,7 +45,7 @@ impl Reserve {
         let taken = match waiting {
             Some(started) => started,
             None => {
-                let start = move || Started::start(&inner.path);
+                let start = move || Started::start(&inner.program);
                 tokio::task::spawn_blocking(start).await??
             }
         };
@@ -75,7 +75,7 @@ impl Reserve {
 impl Inner {
     fn fill(&self) {
         while self.waiting.lock().len() < SIZE {
-            match Started::start(&self.path) {
+            match Started::start(&self.program) {
                 Ok(started) => self.waiting.lock().push_back(started),
                 // The next task tells, if it is still so.
                 Err(error) => {

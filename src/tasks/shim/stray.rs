@@ -16,10 +16,9 @@ use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use carillon_shim::tree::{self, Stat};
 use parking_lot::{Mutex, RwLock};
 use rustix::process::{WaitOptions, getpid, set_child_subreaper, waitpid};
-
-use super::tree::{self, Stat};
 
 /// How long a sweep may take; what then still lives cannot be killed (it hangs in the kernel).
 const SWEEP_LIMIT: Duration = Duration::from_secs(10);

@@ -360,7 +360,7 @@ async fn a_task_that_stops_its_shim_is_ended_all_the_same() {
 #[actix_rt::test]
 async fn a_shim_that_cannot_be_started_is_a_failure_that_says_so() {
     let bench = Bench::with(
-        |settings| settings.shim = "/no/such/shim".into(),
+        |settings| settings.shim = Some("/no/such/shim".into()),
         FunctionRegistry::with_builtin(),
     );
     let outcome = bench.run("shell_command", json!({"command": "true"})).await;

@@ -1,6 +1,5 @@
 //! An environment for tasks, a sink that keeps what it hears, and waits that have a deadline.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -56,7 +55,6 @@ impl Bench {
     ) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let mut settings = TaskSettings::new(directory.path().to_owned());
-        settings.shim = PathBuf::from(env!("CARGO_BIN_EXE_carillon"));
         change(&mut settings);
         let environment = TaskEnvironment::new(settings, functions, Clock::system()).unwrap();
         Self { environment: Arc::new(environment), directory }

@@ -40,7 +40,7 @@ fn files_say_what_they_are_for() {
 #[test]
 fn comments_fit_the_width_of_the_code() {
     let mut findings = Vec::new();
-    for source in rust_files("src").iter().chain(&rust_files("tests")) {
+    for source in rust_files("src").iter().chain(&rust_files("shim")).chain(&rust_files("tests")) {
         for (index, line) in source.text.lines().enumerate() {
             let is_comment = line.trim_start().starts_with("//");
             if is_comment && line.chars().count() > COLUMNS_MAX && !line.contains("://") {
@@ -56,7 +56,7 @@ fn no_test_is_switched_off() {
     // Written apart, or this file would find itself.
     let mark = ["#[", "ignore"].concat();
     let mut findings = Vec::new();
-    for source in rust_files("src").iter().chain(&rust_files("tests")) {
+    for source in rust_files("src").iter().chain(&rust_files("shim")).chain(&rust_files("tests")) {
         for (index, line) in source.text.lines().enumerate() {
             if line.trim_start().starts_with(&mark) {
                 findings.push(format!("{}:{}", source.path, index + 1));

@@ -13,23 +13,22 @@ use std::time::Duration;
 use nix::sys::resource::{UsageWho, getrusage};
 use rustix::process::getpid;
 
-use super::protocol::{End, Spec};
-use super::tree;
-use crate::domain::task::TaskLimits;
+use crate::protocol::{End, Limits, Spec};
+use crate::tree;
 
 /// How often a tree with limits is added up.
-pub(super) const LOOK_EVERY: Duration = Duration::from_millis(40);
+pub(crate) const LOOK_EVERY: Duration = Duration::from_millis(40);
 const MEBIBYTE: u64 = 1024 * 1024;
 
 /// The meter of one task.
-pub(super) struct Meter {
-    limits: TaskLimits,
+pub(crate) struct Meter {
+    limits: Limits,
     cgroup: Option<PathBuf>,
     peak_memory_bytes: u64,
 }
 
 impl Meter {
-    pub(super) fn new(spec: &Spec) -> Self {
+    pub(crate) fn new(spec: &Spec) -> Self {
         Self {
             limits: spec.limits,
             cgroup: spec.cgroup.as_ref().map(PathBuf::from),
@@ -38,13 +37,13 @@ impl Meter {
     }
 
     /// Whether there is anything to look at while the task runs.
-    pub(super) const fn is_needed(&self) -> bool {
-        let TaskLimits { memory_mb, cpu_ms, processes, .. } = self.limits;
+    pub(crate) const fn is_needed(&self) -> bool {
+        let Limits { memory_mb, cpu_ms, processes, .. } = self.limits;
         memory_mb.is_some() || cpu_ms.is_some() || processes.is_some()
     }
 
     /// Adds the tree up; the limit that it is over, if it is.
-    pub(super) fn look(&mut self) -> Option<End> {
+    pub(crate) fn look(&mut self) -> Option<End> {
         if !self.is_needed() {
             return None;
         }
@@ -69,7 +68,7 @@ impl Meter {
     }
 
     /// The limit by which a task that ended by itself was brought down, if it was one.
-    pub(super) fn verdict(&self) -> Option<End> {
+    pub(crate) fn verdict(&self) -> Option<End> {
         if self.count("memory.events", "oom_kill") > 0 {
             return Some(End::Memory);
         }
@@ -81,7 +80,7 @@ impl Meter {
     }
 
     /// Peak memory in bytes and processor time in milliseconds, once nothing of the task is left.
-    pub(super) fn totals(&self) -> (u64, u64) {
+    pub(crate) fn totals(&self) -> (u64, u64) {
         let largest = getrusage(UsageWho::RUSAGE_CHILDREN).map_or(0, |usage| usage.max_rss());
         let largest = u64::try_from(largest).unwrap_or_default() * 1024;
         let group = self.read("memory.peak").and_then(|text| text.trim().parse().ok());
@@ -91,7 +90,7 @@ impl Meter {
     }
 
     /// Kills all that is in the control group, in one stroke that no fork escapes.
-    pub(super) fn kill_group(&self) {
+    pub(crate) fn kill_group(&self) {
         if let Some(group) = &self.cgroup {
             drop(fs::write(group.join("cgroup.kill"), "1"));
         }

@@ -24,30 +24,35 @@ const FREEZE_ROUNDS: usize = 256;
 
 /// One process, for as long as it lives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) struct Process {
-    pub(super) pid: Pid,
+pub struct Process {
+    /// Its id.
+    pub pid: Pid,
     /// In clock ticks since the machine started.
     start: u64,
 }
 
 impl Process {
     /// Its id as a number.
-    pub(super) fn id(&self) -> i32 {
+    pub fn id(&self) -> i32 {
         self.pid.as_raw_nonzero().get()
     }
 }
 
 /// What `/proc/PID/stat` tells.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Stat {
-    pub(super) process: Process,
-    pub(super) parent: i32,
-    pub(super) session: i32,
-    pub(super) zombie: bool,
+pub struct Stat {
+    /// Which process.
+    pub process: Process,
+    /// The id of its parent.
+    pub parent: i32,
+    /// The id of its session.
+    pub session: i32,
+    /// It has ended and nobody has reaped it.
+    pub zombie: bool,
     /// It stands still by a signal.
-    pub(super) stopped: bool,
+    pub stopped: bool,
     /// Processor time, that of its reaped children included.
-    pub(super) cpu_ticks: u64,
+    pub cpu_ticks: u64,
 }
 
 /// Reads the line of `/proc/PID/stat`; the command's name may contain anything, `)` too.
@@ -66,13 +71,13 @@ fn parse_stat(pid: Pid, line: &str) -> Option<Stat> {
 }
 
 /// Looks at one process; `None` when it is gone.
-pub(super) fn look(pid: Pid) -> Option<Stat> {
+pub fn look(pid: Pid) -> Option<Stat> {
     let line = fs::read(format!("/proc/{}/stat", pid.as_raw_nonzero())).ok()?;
     parse_stat(pid, &String::from_utf8_lossy(&line))
 }
 
 /// Looks at every process of the machine.
-pub(super) fn look_at_all() -> Vec<Stat> {
+pub fn look_at_all() -> Vec<Stat> {
     let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
     entries
         .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
@@ -81,7 +86,7 @@ pub(super) fn look_at_all() -> Vec<Stat> {
 }
 
 /// The processes of `all` that descend from one of `roots`, the roots not included.
-pub(super) fn descendants(all: &[Stat], roots: &HashSet<i32>) -> Vec<Stat> {
+pub fn descendants(all: &[Stat], roots: &HashSet<i32>) -> Vec<Stat> {
     let mut children: HashMap<i32, Vec<&Stat>> = HashMap::new();
     for stat in all {
         children.entry(stat.parent).or_default().push(stat);
@@ -122,7 +127,7 @@ fn parse_id(text: &str) -> Option<i32> {
 }
 
 /// Looks at the children of `parent`, ended ones that are not reaped included.
-pub(super) fn look_at_children(parent: i32) -> Vec<Stat> {
+pub fn look_at_children(parent: i32) -> Vec<Stat> {
     children(parent).map_or_else(
         || look_at_all().into_iter().filter(|stat| stat.parent == parent).collect(),
         |ids| ids.into_iter().filter_map(|raw| look(Pid::from_raw(raw)?)).collect(),
@@ -130,7 +135,7 @@ pub(super) fn look_at_children(parent: i32) -> Vec<Stat> {
 }
 
 /// Looks at everything that descends from `roots`, the roots not included.
-pub(super) fn look_below(roots: &HashSet<i32>) -> Vec<Stat> {
+pub fn look_below(roots: &HashSet<i32>) -> Vec<Stat> {
     let mut found = Vec::new();
     let mut seen = roots.clone();
     let mut next: Vec<i32> = roots.iter().copied().collect();
@@ -152,7 +157,7 @@ pub(super) fn look_below(roots: &HashSet<i32>) -> Vec<Stat> {
 }
 
 /// Sends `signal` to the process that `stat` shows if it still is that process.
-pub(super) fn send(stat: &Stat, signal: Signal) {
+pub fn send(stat: &Stat, signal: Signal) {
     let process = stat.process;
     // Its id cannot be given again before we reap it, and nobody reaps while this runs.
     if stat.parent == getpid().as_raw_nonzero().get() {
@@ -175,7 +180,7 @@ pub(super) fn send(stat: &Stat, signal: Signal) {
 /// A process with a stop signal pending forks no more, so that one look without a new process is
 /// the end of it; whoever wants the tree to stay still calls this again and again, as others may
 /// let processes go on.
-pub(super) fn freeze(mut find: impl FnMut() -> Vec<Stat>, frozen: &mut HashSet<Process>) {
+pub fn freeze(mut find: impl FnMut() -> Vec<Stat>, frozen: &mut HashSet<Process>) {
     let mut told = HashSet::new();
     for _ in 0..FREEZE_ROUNDS {
         let mut is_new = false;
@@ -193,7 +198,7 @@ pub(super) fn freeze(mut find: impl FnMut() -> Vec<Stat>, frozen: &mut HashSet<P
 }
 
 /// Lets those of `frozen` go on that still live.
-pub(super) fn thaw(find: impl Fn() -> Vec<Stat>, frozen: &HashSet<Process>) {
+pub fn thaw(find: impl Fn() -> Vec<Stat>, frozen: &HashSet<Process>) {
     for stat in find().iter().filter(|stat| frozen.contains(&stat.process)) {
         send(stat, Signal::CONT);
     }
@@ -205,7 +210,7 @@ pub(super) fn thaw(find: impl Fn() -> Vec<Stat>, frozen: &HashSet<Process>) {
 ///
 /// A process whose parent died between two looks may be missed by one of them; whoever calls this
 /// calls it again until it has a proof that nothing is left.
-pub(super) fn kill_all(mut find: impl FnMut() -> Vec<Stat>) -> HashSet<Process> {
+pub fn kill_all(mut find: impl FnMut() -> Vec<Stat>) -> HashSet<Process> {
     let mut hit = HashSet::new();
     let mut last = Vec::new();
     for _ in 0..FREEZE_ROUNDS {

@@ -14,10 +14,10 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::process::{Pid, Signal, WaitOptions, WaitStatus, getpid, wait};
 
-use super::LOST_GRACE;
-use super::meter::{self, Meter};
-use super::protocol::{Command, End, Report, Spec, since_boot};
-use super::tree::{self, Process, Stat};
+use crate::LOST_GRACE;
+use crate::meter::{self, Meter};
+use crate::protocol::{Command, End, Report, Spec, since_boot};
+use crate::tree::{self, Process, Stat};
 
 /// How long the processes that a finished task left behind may take to end after TERM.
 const LEFTOVER_GRACE: Duration = Duration::from_secs(1);
@@ -35,19 +35,19 @@ const FREEZE_EVERY: Duration = Duration::from_millis(100);
 const LINE_LIMIT: usize = 16 * 1024 * 1024;
 
 /// The server's side of the socket, cut into lines.
-pub(super) struct Control {
+pub(crate) struct Control {
     socket: UnixStream,
     buffer: Vec<u8>,
     closed: bool,
 }
 
 impl Control {
-    pub(super) const fn new(socket: UnixStream) -> Self {
+    pub(crate) const fn new(socket: UnixStream) -> Self {
         Self { socket, buffer: Vec::new(), closed: false }
     }
 
     /// Waits for the first line; `None` when the server went away before it was whole.
-    pub(super) fn first_line(&mut self) -> io::Result<Option<Vec<u8>>> {
+    pub(crate) fn first_line(&mut self) -> io::Result<Option<Vec<u8>>> {
         loop {
             if let Some(line) = self.take_line() {
                 self.socket.set_nonblocking(true)?;
@@ -79,13 +79,13 @@ impl Control {
         }
     }
 
-    pub(super) fn socket(&self) -> &UnixStream {
+    pub(crate) fn socket(&self) -> &UnixStream {
         &self.socket
     }
 }
 
 /// A task that runs, and what can end it.
-pub(super) struct Watch {
+pub(crate) struct Watch {
     control: Control,
     /// Readable when a child has ended.
     wake: UnixStream,
@@ -111,7 +111,7 @@ struct Pause {
 }
 
 impl Watch {
-    pub(super) fn new(control: Control, wake: UnixStream, main: Pid, spec: &Spec) -> Self {
+    pub(crate) fn new(control: Control, wake: UnixStream, main: Pid, spec: &Spec) -> Self {
         Self {
             control,
             wake,
@@ -133,7 +133,7 @@ impl Watch {
     }
 
     /// Waits for the end of the task, ends what is left of it, and tells how it went.
-    pub(super) fn run(mut self) -> (Control, Report) {
+    pub(crate) fn run(mut self) -> (Control, Report) {
         let mut end = self.wait_for_end();
         let grace = match end {
             End::Exited | End::NotStarted => LEFTOVER_GRACE.min(self.grace),

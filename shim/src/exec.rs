@@ -19,9 +19,8 @@ use rustix::io::FdFlags;
 use rustix::process::{Gid, Resource, Rlimit, Uid, geteuid, getrlimit, setrlimit};
 use rustix::thread::{set_thread_groups, set_thread_res_gid, set_thread_res_uid};
 
-use super::protocol::{Spec, StartFault};
-use super::start_fault;
-use crate::domain::task::RunAs;
+use crate::protocol::{RunAs, Spec, StartFault};
+use crate::start::start_fault;
 
 /// The argument by which the binary knows that it is to become a command.
 pub const ARGUMENT: &str = "task-exec";
@@ -32,7 +31,7 @@ const DATA_MARGIN: u64 = 1 << 30;
 const MEBIBYTE: u64 = 1 << 20;
 
 /// Whether `spec` asks for anything that must be set between fork and exec.
-pub(super) fn is_needed(spec: &Spec) -> bool {
+pub(crate) fn is_needed(spec: &Spec) -> bool {
     let limits = &spec.limits;
     spec.run_as.is_some()
         || spec.cgroup.is_some()
@@ -42,7 +41,7 @@ pub(super) fn is_needed(spec: &Spec) -> bool {
 }
 
 /// Starts the command of `spec` by way of this program; the answer comes when the command runs.
-pub(super) fn spawn(spec: &Spec) -> Result<Child, StartFault> {
+pub(crate) fn spawn(spec: &Spec) -> Result<Child, StartFault> {
     let broken = |error: io::Error| StartFault::new("internal", format!("task-exec: {error}"));
     let (mut ours, theirs) = UnixStream::pair().map_err(broken)?;
     let mut child = Command::new("/proc/self/exe")
@@ -67,8 +66,7 @@ pub(super) fn spawn(spec: &Spec) -> Result<Child, StartFault> {
 }
 
 /// Runs the step; comes back only when it failed.
-#[must_use]
-pub fn main() -> ExitCode {
+pub(crate) fn main() -> ExitCode {
     // A copy that the command does not inherit: a failed exec has replaced standard input already.
     let Ok(socket) = rustix::io::fcntl_dupfd_cloexec(io::stdin().as_fd(), 3) else {
         return ExitCode::FAILURE;

@@ -265,6 +265,8 @@ impl Watch {
             let now = Instant::now();
             if now >= kill_at {
                 self.meter.kill_group();
+                self.reap();
+                tree::stop_children(|_| true);
                 // Reaped on the way: a storm of forks leaves thousands of ended processes, and
                 // each of them would make the next look slower.
                 told.extend(tree::kill_all(|| {

@@ -53,12 +53,6 @@ impl NodeLease {
         self.shared.lease
     }
 
-    /// How often it is confirmed.
-    #[must_use]
-    pub fn beat_every(&self) -> Duration {
-        self.shared.lease / 3
-    }
-
     /// How long past its end others wait before they take over.
     #[must_use]
     pub fn grace(&self) -> Duration {
@@ -75,6 +69,14 @@ impl NodeLease {
     /// way counts against us.
     pub fn confirm(&self, sent: Instant) {
         *self.shared.confirmed.lock() = Some(sent);
+    }
+
+    /// When it is to be confirmed again: a third of the lease after the last beat was *sent*. Counted
+    /// from its answer, a slow one (or a node that was frozen meanwhile) would leave the next beat so
+    /// much less time. `None` while nothing was ever confirmed or after a fencing.
+    #[must_use]
+    pub fn beat_at(&self) -> Option<Instant> {
+        self.shared.confirmed.lock().map(|at| at + self.shared.lease / 3)
     }
 
     /// When we fence ourselves unless a beat is confirmed before; `None` while nothing was ever
@@ -121,6 +123,17 @@ mod tests {
         assert!(lease.holds());
         tokio::time::advance(Duration::from_secs(1)).await;
         assert!(!lease.holds());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_slow_answer_does_not_put_the_next_beat_off() {
+        let lease = NodeLease::new("n".to_owned(), Duration::from_secs(30));
+        assert_eq!(lease.beat_at(), None);
+        let sent = Instant::now();
+        tokio::time::advance(Duration::from_secs(12)).await;
+        lease.confirm(sent);
+        assert_eq!(lease.beat_at(), Some(sent + Duration::from_secs(10)), "at once");
+        assert!(lease.holds());
     }
 
     #[tokio::test(start_paused = true)]

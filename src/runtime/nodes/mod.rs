@@ -63,22 +63,22 @@ impl Beat {
     async fn run(mut self) {
         loop {
             let lease = self.launcher.lease().clone();
-            let wait = match self.beat().await {
+            let next = match self.beat().await {
                 Ok(()) => {
                     self.vitals.ready();
                     // A fenced node comes back at once, not a whole beat later.
-                    if lease.fence_at().is_some() { lease.beat_every() } else { BEAT_RETRY }
+                    lease.beat_at()
                 }
                 Err(error) => {
                     tracing::warn!(%error, "this node's lease could not be confirmed");
-                    BEAT_RETRY
+                    None
                 }
             };
             if lease.fence_at().is_some() && !lease.holds() {
                 self.fence("no beat was confirmed in time").await;
                 continue;
             }
-            tokio::time::sleep(wait).await;
+            tokio::time::sleep_until(next.unwrap_or_else(|| Instant::now() + BEAT_RETRY)).await;
         }
     }
 

@@ -71,9 +71,9 @@ impl NodeLease {
         *self.shared.confirmed.lock() = Some(sent);
     }
 
-    /// When it is to be confirmed again: a third of the lease after the last beat was *sent*. Counted
-    /// from its answer, a slow one (or a node that was frozen meanwhile) would leave the next beat so
-    /// much less time. `None` while nothing was ever confirmed or after a fencing.
+    /// When it is to be confirmed again: a third of the lease after the last beat was *sent*.
+    /// Counted from its answer, a slow one (or a node that was frozen meanwhile) would leave the
+    /// next beat so much less time. `None` while nothing was ever confirmed or after a fencing.
     #[must_use]
     pub fn beat_at(&self) -> Option<Instant> {
         self.shared.confirmed.lock().map(|at| at + self.shared.lease / 3)

@@ -4,7 +4,7 @@ use diesel::connection::SimpleConnection;
 use diesel::{Connection, QueryableByName, RunQueryDsl, SqliteConnection};
 use diesel_async::{AsyncConnection, AsyncPgConnection, SimpleAsyncConnection};
 
-use super::fixtures::Bench;
+use super::fixtures::{Bench, claimant};
 use carillon::store::{MISSED_OF_SCHEDULE, RAN_OF_SCHEDULE, StoreLocation};
 
 /// A statement that both back ends understand, and the index that must serve it.
@@ -241,4 +241,53 @@ async fn postgres_serves_each_list_from_its_index() {
     }
     drop(connection);
     bench.store.close().await;
+}
+
+#[tokio::test]
+async fn postgres_claims_read_no_more_than_they_take_whatever_the_statistics_say() {
+    const WAITING: usize = 2_000;
+    let bench = Bench::postgres().await;
+    let StoreLocation::Postgres(url) = &bench.options.location else { panic!() };
+    let mut connection = AsyncPgConnection::establish(url).await.unwrap();
+    bench.pending(WAITING).await;
+    // A queue when statistics are taken: everything has ended.
+    let ended = "ALTER TABLE task_executions SET (autovacuum_enabled = off); \
+                 UPDATE task_executions SET status = 'completed', completed_at = now(); \
+                 VACUUM ANALYZE task_executions";
+    for statement in ended.split(';') {
+        connection.batch_execute(statement).await.unwrap();
+    }
+    bench.pending(WAITING).await;
+    connection.batch_execute("SELECT pg_stat_reset()").await.unwrap();
+    assert_eq!(bench.store.execution_claim(claimant(10)).await.unwrap().len(), 10);
+    // What a connection has counted is seen when it is closed, at the latest.
+    bench.store.close().await;
+    let read = "SELECT (SELECT coalesce(max(idx_tup_read), 0) FROM pg_stat_user_indexes \
+                WHERE relname = 'task_executions') AS read, (SELECT count(*) FROM \
+                pg_stat_activity WHERE datname = current_database()) AS connections";
+    let until = tokio::time::Instant::now() + std::time::Duration::from_secs(10);
+    loop {
+        let counts: Vec<Counts> = diesel_async::RunQueryDsl::load(
+            diesel::sql_query(read),
+            &mut AsyncPgConnection::establish(url).await.unwrap(),
+        )
+        .await
+        .unwrap();
+        let Counts { read, connections } = counts[0];
+        // Ours are two of them.
+        if read > 0 && connections <= 2 {
+            assert!(read < 100, "{read} entries of an index were read for ten claims");
+            return;
+        }
+        assert!(tokio::time::Instant::now() < until, "{read} read, {connections} connections");
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+}
+
+#[derive(Clone, Copy, QueryableByName)]
+struct Counts {
+    #[diesel(sql_type = diesel::sql_types::BigInt)]
+    read: i64,
+    #[diesel(sql_type = diesel::sql_types::BigInt)]
+    connections: i64,
 }

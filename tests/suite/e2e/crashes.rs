@@ -168,6 +168,25 @@ fn a_task_of_another_user_reads_nothing_of_the_server(backend: Backend) {
     assert!(ended["usage"]["peakMemoryBytes"].as_u64().unwrap() > 0);
 }
 
+#[test]
+fn a_task_of_the_servers_own_user_reads_neither_its_environment_nor_its_memory() {
+    let mut server =
+        Server::of_a_plain_user().with("NOT_FOR_TASKS", "only-the-server-knows").started();
+    let pid = server.pid().as_raw_nonzero();
+    let command = format!(
+        "id -u | grep -qx 0 || echo plain; for it in {pid} $PPID; do \
+         cat /proc/$it/environ; head -c 1 /proc/$it/mem; ls /proc/$it/fd; done; echo over"
+    );
+    let run = server.post(
+        "/api/execution/executions",
+        &json!({"taskType": "shell_command", "taskConfig": {"command": command}}),
+    );
+    let ended = server.ended(&run["id"]);
+    assert_eq!(ended["result"]["stdout"], "plain\nover\n", "{ended}");
+    let refusals = ended["result"]["stderr"].as_str().unwrap().matches("denied").count();
+    assert_eq!(refusals, 6, "{ended}");
+}
+
 fn an_ordered_stop_lets_tasks_finish_and_exits_with_zero(backend: Backend) {
     let mut server = Server::new(backend).started();
     let run = server.post(

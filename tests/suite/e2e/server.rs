@@ -2,6 +2,8 @@
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::os::unix::fs::chown;
+use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
@@ -12,6 +14,8 @@ use crate::support::postgres::{self, Cluster, Database};
 
 /// How long anything may take before a test says that it did not happen.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// The user `nobody` and its group.
+const NOBODY: u32 = 65_534;
 const PAUSE: Duration = Duration::from_millis(10);
 
 /// Which store a server runs on.
@@ -28,6 +32,9 @@ pub(super) struct Server {
     _database: Option<Database>,
     database_url: Option<String>,
     settings: Vec<(&'static str, String)>,
+    program: PathBuf,
+    /// The id of the user and the group that it runs as, if not as ours.
+    user: Option<u32>,
     process: Option<Child>,
     port: u16,
     token: String,
@@ -44,10 +51,26 @@ impl Server {
             database_url: database.as_ref().map(|database| database.url.clone()),
             _database: database,
             settings: vec![("CARILLON_ADMIN__FAULT_INJECTION", "true".to_owned())],
+            program: PathBuf::from(env!("CARGO_BIN_EXE_carillon")),
+            user: None,
             process: None,
             port: free_port(),
             token: String::new(),
         }
+    }
+
+    /// A server on SQLite that does not run as root, whoever runs the tests.
+    pub(super) fn of_a_plain_user() -> Self {
+        let mut server = Self::new(Backend::Sqlite);
+        if rustix::process::geteuid().is_root() {
+            // The folder that the program is built in may be closed to others.
+            let program = server.path("carillon");
+            std::fs::copy(&server.program, &program).unwrap();
+            server.program = program;
+            chown(server.path(""), Some(NOBODY), Some(NOBODY)).unwrap();
+            server.user = Some(NOBODY);
+        }
+        server
     }
 
     /// A server on a cluster of the test's own.
@@ -106,7 +129,10 @@ impl Server {
             .append(true)
             .open(self.directory.path().join("server.log"))
             .unwrap();
-        let mut command = Command::new(env!("CARGO_BIN_EXE_carillon"));
+        let mut command = Command::new(&self.program);
+        if let Some(user) = self.user {
+            command.uid(user).gid(user);
+        }
         command
             .args(["serve", "--listen", &format!("127.0.0.1:{}", self.port), "--data-dir"])
             .arg(self.directory.path())

@@ -19,6 +19,7 @@ use rustix::io::FdFlags;
 use rustix::process::{Gid, Resource, Rlimit, Uid, geteuid, getrlimit, setrlimit};
 use rustix::thread::{set_thread_groups, set_thread_res_gid, set_thread_res_uid};
 
+use crate::MEBIBYTE;
 use crate::protocol::{RunAs, Spec, StartFault};
 use crate::start::start_fault;
 
@@ -28,7 +29,6 @@ pub const ARGUMENT: &str = "task-exec";
 /// How much more than the memory limit one process may map and write to (`RLIMIT_DATA`): the tree
 /// is measured every few milliseconds, and this bounds what one process can do in between.
 const DATA_MARGIN: u64 = 1 << 30;
-const MEBIBYTE: u64 = 1 << 20;
 
 /// Whether `spec` asks for anything that must be set between fork and exec.
 pub(crate) fn is_needed(spec: &Spec) -> bool {

@@ -55,6 +55,8 @@ pub const ARGUMENT: &str = "task-shim";
 /// earlier boots are void two seconds after start, and the next attempt may then begin.
 pub const LOST_GRACE: Duration = Duration::from_millis(1_000);
 
+/// What limits of memory are counted in.
+const MEBIBYTE: u64 = 1 << 20;
 /// The nice value of a shim that may choose.
 const SHIM_PRIORITY: i32 = -10;
 

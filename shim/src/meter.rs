@@ -13,12 +13,12 @@ use std::time::Duration;
 use nix::sys::resource::{UsageWho, getrusage};
 use rustix::process::getpid;
 
+use crate::MEBIBYTE;
 use crate::protocol::{End, Limits, Spec};
 use crate::tree;
 
 /// How often a tree with limits is added up.
 pub(crate) const LOOK_EVERY: Duration = Duration::from_millis(40);
-const MEBIBYTE: u64 = 1024 * 1024;
 
 /// The meter of one task.
 pub(crate) struct Meter {

@@ -76,6 +76,15 @@ pub fn look(pid: Pid) -> Option<Stat> {
     parse_stat(pid, &String::from_utf8_lossy(&line))
 }
 
+/// The session of a process, asked of the kernel, which is far faster than to read `/proc`; `None`
+/// when it is gone. It is 0 where the session was begun outside this PID namespace, as that of a
+/// server started by `docker exec` or `unshare`, which is why `rustix` cannot be asked: its ids are
+/// never 0.
+pub fn session(pid: Pid) -> Option<i32> {
+    let pid = nix::unistd::Pid::from_raw(pid.as_raw_nonzero().get());
+    nix::unistd::getsid(Some(pid)).ok().map(nix::unistd::Pid::as_raw)
+}
+
 /// Looks at every process of the machine.
 pub fn look_at_all() -> Vec<Stat> {
     let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
@@ -333,7 +342,9 @@ mod tests {
     #[test]
     fn this_process_sees_itself() {
         let own = rustix::process::getpid();
-        assert_eq!(look(own).unwrap().process.pid, own);
+        let stat = look(own).unwrap();
+        assert_eq!(stat.process.pid, own);
+        assert_eq!(session(own), Some(stat.session), "0 too, when it was begun elsewhere");
         assert!(look_at_all().iter().any(|stat| stat.process.pid == own));
     }
 }

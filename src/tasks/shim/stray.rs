@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 
 use carillon_shim::tree::{self, Stat};
 use parking_lot::{Mutex, RwLock};
-use rustix::process::{WaitOptions, getpid, getsid, set_child_subreaper, waitpid};
+use rustix::process::{WaitOptions, getpid, set_child_subreaper, waitpid};
 
 /// How long a sweep may take; what then still lives cannot be killed (it hangs in the kernel).
 const SWEEP_LIMIT: Duration = Duration::from_secs(10);
@@ -150,12 +150,11 @@ fn stop_inherited() -> bool {
         return false;
     }
     let _nobody_starts = STARTING.write();
-    let own_session = getsid(None).ok();
+    let own_session = tree::session(getpid());
     let shims = SHIMS.lock().clone().unwrap_or_default();
     let mut ended = false;
     tree::stop_children(|child| {
-        if shims.contains_key(&child.as_raw_nonzero().get())
-            || getsid(Some(child)).ok() == own_session
+        if shims.contains_key(&child.as_raw_nonzero().get()) || tree::session(child) == own_session
         {
             return false;
         }
@@ -174,10 +173,11 @@ fn inherited(ended: &mut bool) -> Vec<Stat> {
     }
     let _nobody_starts = STARTING.write();
     let own = getpid();
-    let own_session = tree::look(own).map_or(0, |stat| stat.session);
+    let own_session = tree::session(own);
     let shims = SHIMS.lock().clone().unwrap_or_default();
     let is_ours = |stat: &Stat| {
-        stat.session != own_session && !shims.contains_key(&stat.process.pid.as_raw_nonzero().get())
+        Some(stat.session) != own_session
+            && !shims.contains_key(&stat.process.pid.as_raw_nonzero().get())
     };
     let mut found = tree::look_at_children(own.as_raw_nonzero().get());
     found.retain(is_ours);

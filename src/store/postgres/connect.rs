@@ -38,6 +38,13 @@ const NOTIFICATIONS_MAX: usize = 256;
 const PLAIN_MESSAGES: &str = "DO $$ BEGIN PERFORM set_config('lc_messages', 'C', false); \
     EXCEPTION WHEN insufficient_privilege THEN NULL; END $$";
 
+/// A connection keeps the plans of its statements. One made while a table was small would read all
+/// of it, and still does when it has grown, until statistics are next taken: a minute on a new
+/// database, for ever where nobody takes any. So to read a whole table is the last resort. And no
+/// statement here runs long enough to be worth compiling, though the price that the planner puts on
+/// a last resort looks as if it were.
+const PLANNING: &str = "SET enable_seqscan = off; SET jit = off";
+
 /// Where to connect to, read from the URL once.
 #[derive(Clone)]
 pub(super) struct Target {
@@ -90,7 +97,7 @@ impl Target {
         connection
             .batch_execute(&format!(
                 "SET statement_timeout = {}; SET idle_in_transaction_session_timeout = 2000; \
-                 {PLAIN_MESSAGES}",
+                 {PLANNING}; {PLAIN_MESSAGES}",
                 STATEMENT_MAX.as_millis()
             ))
             .await

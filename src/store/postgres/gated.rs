@@ -80,7 +80,8 @@ pub(crate) async fn hold_executions(conn: &mut Conn, holds: &[Hold]) -> OpResult
     let reasons: Vec<&str> = holds.iter().map(|hold| hold.reason.as_str()).collect();
     diesel::sql_query(
         "UPDATE task_executions AS t SET held_by = r.lane, held_reason = r.reason \
-         FROM unnest($1, $2, $3) AS r(id, lane, reason) WHERE t.id = r.id AND t.status = 'pending'",
+         FROM unnest($1, $2, $3) AS r(id, lane, reason) WHERE t.id = ANY(ARRAY[r.id]) \
+         AND t.status || '' = 'pending'",
     )
     .bind::<Array<BigInt>, _>(ids)
     .bind::<Array<Text>, _>(lanes)

@@ -106,9 +106,10 @@ statement! {
 }
 
 statement! {
-    /// Ends rows that their owners still hold. The fence on `status` is written so that the planner
-    /// cannot use what it believes of it: it believes that nearly nothing runs, and would read all
-    /// that runs for each end.
+    /// Ends rows that their owners still hold, each found by its id: an equality written as a list
+    /// of one leaves the planner no join that reads the whole table. The fence on `status` is
+    /// written so that the planner cannot use what it believes of it: it believes that nearly
+    /// nothing runs, and would read all that runs for each end.
     FinishExecutions<'a> => (BigInt, Bool) {
         "UPDATE task_executions AS t SET status = r.status, completed_at = r.completed_at, \
          duration_ms = r.duration_ms, result = r.result, error = r.error, conductor_thread_id = \
@@ -124,7 +125,8 @@ statement! {
         ", ", cost: Vec<Option<f64>> as Array<Nullable<Double>>;
         ", ", usage: Vec<Option<JsonText>> as Array<Nullable<sql::JsonDoc>>;
         => ") AS r(id, lease_owner, status, completed_at, duration_ms, result, error, thread, word, \
-         cost, usage) WHERE t.id = r.id AND t.lease_owner = r.lease_owner AND t.status || '' = 'running' \
+         cost, usage) WHERE t.id = ANY(ARRAY[r.id]) AND t.lease_owner = r.lease_owner AND \
+         t.status || '' = 'running' \
          RETURNING t.id, EXISTS (SELECT 1 FROM event_listeners WHERE of_execution)"
     }
 }
@@ -147,7 +149,7 @@ statement! {
 }
 
 statement! {
-    /// Moves schedules on.
+    /// Moves schedules on, each found by its id; see [`FinishExecutions`].
     AdvanceSchedules<'a> {
         "UPDATE task_schedules AS t SET next_run_at = r.next_run_at, last_run_at = r.last_run_at, \
          fired = r.fired, enabled = r.enabled, paused_at = r.paused_at, catch_up_at = \
@@ -158,7 +160,8 @@ statement! {
         ", ", enabled: Vec<bool> as Array<Bool>;
         ", ", paused_at: Vec<Option<Instant>> as Array<Nullable<sql::Instant>>;
         ", ", catch_up_at: Vec<Option<Instant>> as Array<Nullable<sql::Instant>>;
-        => ") AS r(id, next_run_at, last_run_at, fired, enabled, paused_at, catch_up_at) WHERE t.id = r.id"
+        => ") AS r(id, next_run_at, last_run_at, fired, enabled, paused_at, catch_up_at) WHERE \
+             t.id = ANY(ARRAY[r.id])"
     }
 }
 
@@ -168,13 +171,6 @@ statement! {
     /// The database's instant.
     DatabaseNow<'a> => sql::Instant {
         => "SELECT clock_timestamp()"
-    }
-}
-
-statement! {
-    /// The database's instant; see [`claim_now`].
-    ClaimNow<'a> => sql::Instant {
-        => "SELECT clock_timestamp() FROM set_config('enable_sort', 'off', true)"
     }
 }
 
@@ -211,19 +207,6 @@ pub(crate) async fn now(conn: &mut Conn, clock: &Clock) -> OpResult<Timestamp> {
     }
     let asked = clock.now();
     let now: Instant = DatabaseNow { of: PhantomData }.get_result(conn).await?;
-    clock.follow(asked, now.0);
-    Ok(now.0)
-}
-
-/// The instant of an operation that claims. Until its end a plan that sorts is the last resort:
-/// the claim's index has the order, and the planner, which believes that nearly nothing waits (what
-/// waits now was not there when it last looked), would rather read all that does and sort it.
-pub(crate) async fn claim_now(conn: &mut Conn, clock: &Clock) -> OpResult<Timestamp> {
-    let asked = clock.now();
-    let now: Instant = ClaimNow { of: PhantomData }.get_result(conn).await?;
-    if clock.is_manual() {
-        return Ok(asked);
-    }
     clock.follow(asked, now.0);
     Ok(now.0)
 }

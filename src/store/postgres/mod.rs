@@ -69,6 +69,11 @@ macro_rules! skip_locked {
 }
 pub(crate) use skip_locked;
 
+/// Begins the transaction of an operation. Until its end a plan that sorts is the last resort: what
+/// writes in an order has an index for it, and the planner, which believes that nearly nothing
+/// waits (what waits now was not there when it last looked), would rather read all that does and
+/// sort it. Lists, which may well sort, have no transaction.
+const BEGIN: &str = "BEGIN; SET LOCAL enable_sort = off";
 /// Threads of the store's runtime: they wait for the network, nothing else.
 const THREADS: usize = 2;
 /// Runs of an operation that meets serialization failures or deadlocks.
@@ -305,7 +310,7 @@ impl Core {
     /// back to the pool with one (a panic, the time limit) is thrown away.
     async fn transaction<T>(&self, name: &'static str, op: &Op<T>, tx: &mut Tx) -> OpResult<T> {
         tx.renew();
-        Manager::begin_transaction(tx.conn()).await?;
+        Manager::begin_transaction_sql(tx.conn(), BEGIN).await?;
         match self.work(name, op, tx).await {
             Ok(value) => {
                 Manager::commit_transaction(tx.conn()).await?;

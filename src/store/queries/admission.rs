@@ -160,7 +160,7 @@ pub(crate) async fn execution_claim_gated(
     request: &ClaimGated,
 ) -> OpResult<GatedClaimed> {
     gated::lock_key(tx.conn(), LOCK).await?;
-    let now = tx.claim_now().await?;
+    let now = tx.now().await?;
     let looked = look(tx, request, now).await?;
     let mut standing = standing_of(tx, request, &looked.candidates, now).await?;
     standing.others = others(tx, request.claim.slots, now).await?;

@@ -56,7 +56,7 @@ pub(crate) async fn execution_claim(tx: &mut Tx, claim: &ClaimHere) -> OpResult<
     if claim.slots == 0 {
         return Ok(Vec::new());
     }
-    let now = tx.claim_now().await?;
+    let now = tx.now().await?;
     let open = claim.slots.saturating_sub(claim.high_only);
     let mut claimed = Vec::new();
     if open > 0 {

@@ -162,13 +162,6 @@ impl Tx {
         Ok(now)
     }
 
-    /// The instant of this operation, which claims.
-    pub(crate) async fn claim_now(&mut self) -> OpResult<Timestamp> {
-        let now = hot::claim_now(&mut self.handle, &self.clock).await?;
-        self.now = Some(now);
-        Ok(now)
-    }
-
     /// The instant of this statement, later than that of the operation.
     pub(crate) async fn later_now(&mut self) -> OpResult<Timestamp> {
         hot::now(&mut self.handle, &self.clock).await

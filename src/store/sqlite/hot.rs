@@ -274,12 +274,10 @@ const INSERT_LOGS: &str = "INSERT INTO execution_logs (execution_id, line, at, s
     value ->> 'dropped_bytes' FROM json_each($1) WHERE true ON CONFLICT DO NOTHING";
 
 /// The injected clock's instant: one process owns the file.
+#[expect(clippy::unused_async, reason = "the other back end asks its database")]
 pub(crate) async fn now(_conn: &mut Conn, clock: &Clock) -> OpResult<Timestamp> {
     Ok(clock.now())
 }
-
-/// The instant of an operation that claims: claims name their index here.
-pub(crate) use self::now as claim_now;
 
 /// The instant by which leases are counted: the wall clock may be stepped, and this process alone
 /// holds leases on the file, so they go by time that only passes.

@@ -12,7 +12,7 @@ use crate::app::Embedded;
 use crate::clock::{Clock, Timestamp};
 use crate::config::Settings;
 use crate::domain::execution::{NewExecution, Priority, Severity, TaskSnapshot, Trigger};
-use crate::domain::options::{ScheduleOptions, TaskOptions};
+use crate::domain::options::ScheduleOptions;
 use crate::domain::schedule::{MisfirePolicy, OverlapPolicy, ScheduleDefinition, ScheduleType};
 use crate::tasks::function::{FunctionRegistry, FunctionSpec};
 
@@ -23,17 +23,7 @@ const MARK: &str = "bench:mark";
 
 /// An ad-hoc execution.
 pub(super) fn execution(task_type: &str, task_config: Value, now: Timestamp) -> NewExecution {
-    let task = TaskSnapshot {
-        task_type: task_type.to_owned(),
-        task_config,
-        timeout_ms: None,
-        retry_policy: Value::Null,
-        severity: Severity::High,
-        cost_per_hour: None,
-        tags: Vec::new(),
-        owner: None,
-        options: TaskOptions::default(),
-    };
+    let task = TaskSnapshot::new(task_type, task_config);
     NewExecution::first(Trigger::Api, task, Priority::Medium, now)
 }
 

@@ -4,7 +4,6 @@ use proptest::prelude::*;
 use serde_json::json;
 
 use super::*;
-use crate::domain::execution::Severity;
 use crate::domain::options::TaskOptions;
 
 fn at(second: i64) -> DateTime<Utc> {
@@ -29,17 +28,7 @@ fn opened() -> Breaker {
 fn task(task_type: &str, config: Value, breaker: Option<BreakerOptions>) -> TaskSnapshot {
     let mut options = TaskOptions::default();
     options.recovery.breaker = breaker;
-    TaskSnapshot {
-        task_type: task_type.to_owned(),
-        task_config: config,
-        timeout_ms: None,
-        retry_policy: Value::Null,
-        severity: Severity::High,
-        cost_per_hour: None,
-        tags: Vec::new(),
-        owner: None,
-        options,
-    }
+    TaskSnapshot { options, ..TaskSnapshot::new(task_type, config) }
 }
 
 #[test]

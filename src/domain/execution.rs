@@ -133,6 +133,24 @@ pub struct TaskSnapshot {
     pub options: TaskOptions,
 }
 
+impl TaskSnapshot {
+    /// A task under the default rules.
+    #[must_use]
+    pub fn new(task_type: &str, task_config: Value) -> Self {
+        Self {
+            task_type: task_type.to_owned(),
+            task_config,
+            timeout_ms: None,
+            retry_policy: Value::Null,
+            severity: Severity::High,
+            cost_per_hour: None,
+            tags: Vec::new(),
+            owner: None,
+            options: TaskOptions::default(),
+        }
+    }
+}
+
 text_enum! {
     /// How bad a failure is.
     pub enum Severity {

@@ -2,28 +2,20 @@
 
 use std::sync::Arc;
 
-use serde_json::{Value, json};
+use serde_json::json;
 use uuid::Uuid;
 
 use crate::domain::Timestamp;
 use crate::domain::execution::{
     Execution, ExecutionStatus, NewExecution, Priority, Severity, TaskSnapshot, Trigger,
 };
-use crate::domain::options::TaskOptions;
 
 /// A shell command of a schedule that was due, made and started at one instant.
 pub(crate) fn running(at: Timestamp) -> Execution {
     let id = Uuid::nil();
     let task = TaskSnapshot {
-        task_type: "shell_command".to_owned(),
-        task_config: json!({"command": "false"}),
-        timeout_ms: None,
-        retry_policy: Value::Null,
         severity: Severity::Low,
-        cost_per_hour: None,
-        tags: Vec::new(),
-        owner: None,
-        options: TaskOptions::default(),
+        ..TaskSnapshot::new("shell_command", json!({"command": "false"}))
     };
     let new = NewExecution {
         execution_id: id,

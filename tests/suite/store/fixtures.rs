@@ -10,7 +10,7 @@ use carillon::domain::execution::{
     Execution, ExecutionError, ExecutionStatus, NewExecution, Priority, Severity, TaskSnapshot,
     Trigger,
 };
-use carillon::domain::options::{ScheduleOptions, TaskOptions};
+use carillon::domain::options::ScheduleOptions;
 use carillon::domain::schedule::{
     MisfirePolicy, OverlapPolicy, Schedule, ScheduleDefinition, ScheduleType,
 };
@@ -166,15 +166,10 @@ pub(crate) fn definition(name: &str) -> ScheduleDefinition {
 
 pub(crate) fn task() -> TaskSnapshot {
     TaskSnapshot {
-        task_type: "shell_command".to_owned(),
-        task_config: json!({"command": "echo hello"}),
-        timeout_ms: None,
         retry_policy: json!({"maxAttempts": 4}),
-        severity: Severity::High,
         cost_per_hour: Some(3_600.0),
         tags: vec!["nightly".to_owned()],
-        owner: None,
-        options: TaskOptions::default(),
+        ..TaskSnapshot::new("shell_command", json!({"command": "echo hello"}))
     }
 }
 

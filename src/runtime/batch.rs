@@ -2,7 +2,8 @@
 //!
 //! Callers that arrive while an operation is under way wait together and go into the next one.
 //! Whoever finds nobody leading leads: it takes everything that waits, runs the operation once,
-//! hands out the answers and passes the lead on. An idle batcher adds no delay, and there is no
+//! hands out the answers and passes the lead on. The caller says what the leader waits for before
+//! it takes what waits; by itself a batcher adds no delay, and there is no
 //! background task that could die: a leader that panics or is dropped leaves its batch answered
 //! with [`Abandoned`] and the lead to the next one.
 
@@ -67,16 +68,19 @@ impl<Request, Answer> Batcher<Request, Answer> {
     }
 
     /// Puts `request` into a batch; `operate` runs the batch and gives one answer a request, in
-    /// order. Every caller must pass the same operation.
+    /// order. Before, the leader awaits `ready`, which is told how many requests are here and may
+    /// wait for more. Every caller must pass the same two.
     ///
     /// # Errors
     /// [`Abandoned`] when the leader of the batch went away.
-    pub async fn submit<Operate>(
+    pub async fn submit<Ready, Operate>(
         &self,
         request: Request,
+        ready: Ready,
         operate: Operate,
     ) -> Result<Answer, Abandoned>
     where
+        Ready: AsyncFnOnce(usize),
         Operate: AsyncFnOnce(Vec<Request>) -> Vec<Answer>,
     {
         let (request, lead) = match self.enter(request) {
@@ -86,6 +90,8 @@ impl<Request, Answer> Batcher<Request, Answer> {
                 Turn::Lead(request, lead) => (request, lead),
             },
         };
+        let here = self.queue.lock().waiting.len() + 1;
+        ready(here).await;
         let mut requests = vec![request];
         let mut turns = Vec::new();
         {
@@ -139,11 +145,15 @@ mod tests {
             let (batcher, operations) = (batcher.clone(), operations.clone());
             callers.push(tokio::spawn(async move {
                 batcher
-                    .submit(n, async |batch| {
-                        operations.fetch_add(1, Ordering::Relaxed);
-                        tokio::task::yield_now().await;
-                        batch.into_iter().map(|n| n * 2).collect()
-                    })
+                    .submit(
+                        n,
+                        async |_| (),
+                        async |batch| {
+                            operations.fetch_add(1, Ordering::Relaxed);
+                            tokio::task::yield_now().await;
+                            batch.into_iter().map(|n| n * 2).collect()
+                        },
+                    )
                     .await
                     .unwrap()
             }));
@@ -155,12 +165,34 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn what_comes_while_the_leader_waits_is_in_its_batch() {
+        let batcher = Batcher::<u32, usize>::new(100);
+        let second = tokio::sync::Notify::new();
+        let first = batcher.submit(
+            1,
+            async |here| {
+                assert_eq!(here, 1);
+                second.notified().await;
+            },
+            async |batch| vec![batch.len(); batch.len()],
+        );
+        let late = async {
+            let late = batcher.submit(2, async |_| (), async |_| Vec::new());
+            second.notify_one();
+            late.await
+        };
+        let (first, late) = tokio::join!(first, late);
+        assert_eq!((first.unwrap(), late.unwrap()), (2, 2));
+    }
+
+    #[tokio::test]
     async fn a_leader_that_panics_leaves_the_lead_to_the_next() {
         let batcher = Arc::new(Batcher::<u32, u32>::new(1));
         let first = batcher.clone();
-        let leader =
-            tokio::spawn(async move { first.submit(1, async |_| panic!("the leader dies")).await });
+        let leader = tokio::spawn(async move {
+            first.submit(1, async |_| (), async |_| panic!("the leader dies")).await
+        });
         assert!(leader.await.is_err());
-        assert_eq!(batcher.submit(2, async |batch| batch).await.unwrap(), 2);
+        assert_eq!(batcher.submit(2, async |_| (), async |batch| batch).await.unwrap(), 2);
     }
 }

@@ -17,6 +17,7 @@ use crate::domain::recovery::RecoveryLimits;
 use crate::runtime::batch::Batcher;
 use crate::runtime::executor::host::HostWatch;
 use crate::runtime::executor::logs::LogWriter;
+use crate::runtime::executor::pace::Pace;
 use crate::runtime::executor::preemption::Preemptible;
 use crate::runtime::executor::running::{Reservation, RunningSet};
 use crate::runtime::executor::rush::{Rush, Rushing};
@@ -62,6 +63,7 @@ pub(super) struct LauncherInner {
     pub(super) finishes: Batcher<Finish, StoreResult<FinishResult>>,
     pub(super) counters: ExecutorCounters,
     pub(super) rush: Rush,
+    pub(super) pace: Pace,
     host: Arc<HostWatch>,
     reserved_high: usize,
     /// Generation of the executor actor that is up; 0 while none is.
@@ -133,6 +135,7 @@ impl Launcher {
                 finishes: Batcher::new(FINISH_BATCH),
                 counters: ExecutorCounters::default(),
                 rush: Rush::default(),
+                pace: Pace::default(),
                 host: parts.host,
                 reserved_high: parts.reserved_high,
                 open: AtomicU64::new(0),

@@ -9,6 +9,7 @@ pub mod host;
 pub mod launcher;
 pub mod log_plan;
 pub mod logs;
+mod pace;
 pub mod plan;
 pub mod preemption;
 pub mod running;
@@ -198,7 +199,7 @@ impl Work {
                 _ = pending.changed() => Look::PENDING,
                 _ = cancels.changed() => Look { cancels: true, pauses: true, ..Look::PENDING },
                 _ = gated.changed() => Look::GATED,
-                () = self.waker.woken() => Look { cancels: true, ..Look::PENDING },
+                () = self.waker.woken() => Look::PENDING,
                 () = self.freed(), if waiting.is_backlog() => Look::PENDING,
                 () = tokio::time::sleep_until(until) => Look::PENDING,
             };

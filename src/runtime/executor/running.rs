@@ -141,6 +141,13 @@ impl RunningSet {
         }
     }
 
+    /// True when half of the slots at most is free: those who want one soon may be as many as those
+    /// who have one.
+    #[must_use]
+    pub fn is_short(&self) -> bool {
+        self.free() * 2 <= self.slots()
+    }
+
     /// All slots, used or not.
     #[must_use]
     pub fn slots(&self) -> usize {

@@ -141,9 +141,10 @@ async fn submit(launcher: &Launcher, finish: Finish) -> StoreResult<FinishResult
     if inner.running.free() > 0 {
         inner.rush.over(ENDS_WAIT).await;
     }
+    let is_time = async |here| inner.pace.turn(here, || inner.running.is_short()).await;
     let answer = inner
         .finishes
-        .submit(finish, async |batch| {
+        .submit(finish, is_time, async |batch| {
             let count = batch.len();
             match inner.store.execution_finish(batch.clone()).await {
                 Ok(results) => results.into_iter().map(Ok).collect(),

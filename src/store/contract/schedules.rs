@@ -5,8 +5,8 @@ use std::collections::HashMap;
 use crate::clock::Timestamp;
 use crate::domain::schedule::{Schedule, ScheduleDefinition, ScheduleStats};
 use crate::store::{
-    ClaimHere, Creation, DueSchedules, Firing, FiringResult, Idempotency, LedgerRow, OutcomeRow,
-    OutcomeSpan, Page, PageRequest, ScheduleChange, ScheduleCounts, ScheduleFilter,
+    Backend, ClaimHere, Creation, DueSchedules, Firing, FiringResult, Idempotency, LedgerRow,
+    OutcomeRow, OutcomeSpan, Page, PageRequest, ScheduleChange, ScheduleCounts, ScheduleFilter,
     ScheduleRemoval, Store, StoreResult, run,
 };
 
@@ -29,6 +29,9 @@ impl Store {
     /// # Errors
     /// See [`StoreError`](crate::store::StoreError).
     pub async fn schedule_get(&self, id: i64) -> StoreResult<Schedule> {
+        if let Backend::Postgres(backend) = &self.inner.backend {
+            return backend.schedule(id).await;
+        }
         run!(self, read, schedules::schedule_get(id))
     }
 

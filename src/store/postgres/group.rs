@@ -3,22 +3,23 @@
 //! Events are numbered by a counter that a transaction holds to its end, so that commits come one
 //! after the other however many connections there are: many small ones cost a lock, a wake-up, a
 //! handful of round trips and a commit each. Requests that wait while a group commits are made
-//! together, by a few statements, in the next. Nobody waits for more to come, so that a request
-//! that is alone is made at once.
+//! together, by a few statements, in the next ([`Together`]). A request that is alone is made at
+//! once.
 //!
 //! Grouped is what needs nothing of others: a request with a key or a limit reads and locks what
 //! exists, and has a transaction of its own.
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::runtime::Handle;
-use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 use uuid::Uuid;
 
 use super::queries::audit::{self, ActNote};
 use super::queries::{Op, Tx, creating, op};
+use super::together::{Asked, Together};
 use super::{Core, STATEMENT_MAX};
 use crate::domain::event::NewEvent;
 use crate::domain::execution::{Execution, NewExecution};
@@ -29,10 +30,8 @@ use crate::store::{Creation, ExecutionCreate, StoreError, StoreResult};
 
 /// The operation that is grouped: what plans faults calls it.
 const NAME: &str = "execution_create";
-/// Requests in one transaction at most: bounds how long the first of them waits.
-const GROUP_MAX: usize = 256;
-/// Requests that may wait; who asks for more waits to be heard.
-const WAITING_MAX: usize = 1_024;
+/// How long a group waits for company; less than it saves, the round trips and the commit of one.
+const PATIENCE: Duration = Duration::from_millis(2);
 
 /// A request that asks for one run and nothing else, with the act that it belongs to.
 pub(crate) struct PlainCreation {
@@ -86,51 +85,23 @@ async fn create_all(tx: &mut Tx, asked: &[Arc<PlainCreation>]) -> OpResult<Vec<O
     Ok(answers)
 }
 
+/// A request for an execution.
+type Request = Asked<Arc<PlainCreation>, Creation<Execution>>;
+
 /// Where requests wait for their group.
-pub(super) struct Groups {
-    requests: mpsc::Sender<Request>,
-}
-
-struct Request {
-    asked: Arc<PlainCreation>,
-    answer: oneshot::Sender<StoreResult<Creation<Execution>>>,
-}
-
-impl Request {
-    fn answer(self, result: StoreResult<Creation<Execution>>) {
-        // A caller that went away does not want its answer.
-        drop(self.answer.send(result));
-    }
-}
+pub(super) struct Groups(Together<Arc<PlainCreation>, Creation<Execution>>);
 
 impl Groups {
     /// Starts the loop that makes the groups; it ends with the store.
     pub(super) fn start(handle: &Handle, core: &Arc<Core>) -> Self {
-        let (requests, waiting) = mpsc::channel(WAITING_MAX);
-        handle.spawn(run(handle.clone(), Arc::clone(core), waiting));
-        Self { requests }
+        let core = Arc::clone(core);
+        let work = move |requests| make(Arc::clone(&core), requests);
+        Self(Together::start(handle, Some(PATIENCE), work))
     }
 
     /// Makes an execution in the next group.
     pub(super) async fn create(&self, asked: PlainCreation) -> StoreResult<Creation<Execution>> {
-        let closed = || StoreError::Unavailable("the store is closed".into());
-        let (answer, answered) = oneshot::channel();
-        let request = Request { asked: Arc::new(asked), answer };
-        self.requests.send(request).await.map_err(|_| closed())?;
-        answered.await.unwrap_or_else(|_| Err(closed()))
-    }
-}
-
-/// Takes what waits, a group at a time, until the store is gone.
-async fn run(handle: Handle, core: Arc<Core>, mut waiting: mpsc::Receiver<Request>) {
-    let mut group = Vec::new();
-    while waiting.recv_many(&mut group, GROUP_MAX).await > 0 {
-        let requests = std::mem::take(&mut group);
-        // A task of its own: what panics there ends neither this loop nor the next groups.
-        let made = handle.spawn(make(Arc::clone(&core), requests));
-        if let Err(error) = made.await {
-            tracing::error!(%error, "a group of requests was not made");
-        }
+        self.0.ask(Arc::new(asked)).await
     }
 }
 
@@ -141,7 +112,7 @@ async fn make(core: Arc<Core>, requests: Vec<Request>) {
         }
         return;
     }
-    let asked: Vec<_> = requests.iter().map(|request| Arc::clone(&request.asked)).collect();
+    let asked: Vec<_> = requests.iter().map(|request| Arc::clone(&request.question)).collect();
     match write(&core, all_of(asked)).await {
         Ok(made) => {
             for (request, made) in requests.into_iter().zip(made) {
@@ -169,7 +140,7 @@ async fn make(core: Arc<Core>, requests: Vec<Request>) {
 }
 
 async fn make_one(core: &Core, request: Request) {
-    let made = write(core, one_of(Arc::clone(&request.asked))).await;
+    let made = write(core, one_of(Arc::clone(&request.question))).await;
     request.answer(made);
 }
 

@@ -15,8 +15,7 @@ use crate::domain::execution::{Execution, RANK_SPAN};
 use crate::store::event_chunk::Noted;
 use crate::store::models::{ExecutionRow, NewAuditRow, Standing, lock_schedules};
 use crate::store::op::OpResult;
-use crate::store::schema::audit_log;
-use crate::store::sql_types::{Instant, JsonText, Uid, sql};
+use crate::store::sql_types::{Instant, JsonDoc, JsonText, Uid, sql};
 use crate::store::statement::{execution_columns, execution_row, statement};
 use crate::store::types::{Advance, End};
 use crate::store::{ClaimHere, event_chunk};
@@ -189,6 +188,40 @@ statement! {
     }
 }
 
+statement! {
+    /// The same for one chunk, as nearly every transaction has. What is read from lists is planned
+    /// for each run, as its length is part of the price; this is planned once.
+    AppendChunk<'a> {
+        "WITH c AS (UPDATE event_counter SET last = last + ", count: i64 as BigInt;
+        " RETURNING last - ", less: i64 as BigInt;
+        " + 1 AS base) INSERT INTO event_chunks (last_seq, first_seq, at, body) \
+         SELECT c.base + ", last: i64 as BigInt;
+        ", c.base + ", first: i64 as BigInt;
+        ", ", at: Instant as sql::Instant;
+        ", ", body: &'a str as Text;
+        => " FROM c"
+    }
+}
+
+statement! {
+    /// Adds rows of the audit log.
+    InsertAudit<'a> {
+        "INSERT INTO audit_log (at, who, key_id, role, action, subject_kind, subject_id, reason, \
+         before, after, request_id) SELECT * FROM unnest(", at: Vec<Instant> as Array<sql::Instant>;
+        ", ", who: Vec<&'a str> as Array<Text>;
+        ", ", key_id: Vec<Option<i64>> as Array<Nullable<BigInt>>;
+        ", ", role: Vec<&'a str> as Array<Text>;
+        ", ", action: Vec<&'a str> as Array<Text>;
+        ", ", subject_kind: Vec<&'a str> as Array<Text>;
+        ", ", subject_id: Vec<Option<&'a str>> as Array<Nullable<Text>>;
+        ", ", reason: Vec<Option<&'a str>> as Array<Nullable<Text>>;
+        ", ", before: Vec<Option<JsonDoc>> as Array<Nullable<sql::JsonDoc>>;
+        ", ", after: Vec<Option<JsonDoc>> as Array<Nullable<sql::JsonDoc>>;
+        ", ", request_id: Vec<Option<&'a str>> as Array<Nullable<Text>>;
+        => ")"
+    }
+}
+
 const INSERT_LEDGER: &str = "INSERT INTO schedule_ledger (schedule_id, from_at, to_at, instants, reason, created_at) \
     SELECT r.schedule_id, r.from_at, r.to_at, r.instants, r.reason, r.created_at FROM \
     json_to_recordset($1::text::json) AS r(schedule_id bigint, from_at timestamptz, to_at \
@@ -342,13 +375,25 @@ pub(crate) async fn insert_logs(conn: &mut Conn, rows: String) -> OpResult<()> {
 }
 
 /// Adds rows of the audit log.
-pub(crate) async fn insert_audit(conn: &mut Conn, rows: Vec<NewAuditRow>) -> OpResult<()> {
-    // One row has a statement that is prepared once.
-    let insert = diesel::insert_into(audit_log::table);
-    match rows.as_slice() {
-        [row] => insert.values(row).execute(conn).await?,
-        rows => insert.values(rows).execute(conn).await?,
+pub(crate) async fn insert_audit(conn: &mut Conn, mut rows: Vec<NewAuditRow>) -> OpResult<()> {
+    // The documents may be large: they are moved, not copied.
+    let before = rows.iter_mut().map(|row| row.before.take()).collect();
+    let after = rows.iter_mut().map(|row| row.after.take()).collect();
+    let statement = InsertAudit {
+        at: rows.iter().map(|row| row.at).collect(),
+        who: rows.iter().map(|row| row.who.as_str()).collect(),
+        key_id: rows.iter().map(|row| row.key_id).collect(),
+        role: rows.iter().map(|row| row.role.as_str()).collect(),
+        action: rows.iter().map(|row| row.action.as_str()).collect(),
+        subject_kind: rows.iter().map(|row| row.subject_kind.as_str()).collect(),
+        subject_id: rows.iter().map(|row| row.subject_id.as_deref()).collect(),
+        reason: rows.iter().map(|row| row.reason.as_deref()).collect(),
+        before,
+        after,
+        request_id: rows.iter().map(|row| row.request_id.as_deref()).collect(),
+        of: PhantomData,
     };
+    statement.execute(conn).await?;
     Ok(())
 }
 
@@ -360,10 +405,18 @@ pub(crate) async fn append_events(
 ) -> OpResult<()> {
     let chunks = event_chunk::encode(events)?;
     let count = i64::try_from(events.len()).unwrap_or(i64::MAX);
+    let at = Instant(now);
+    if let [chunk] = chunks.as_slice() {
+        let (last, first, body) = (chunk.last, chunk.first, chunk.body.as_str());
+        let less = count;
+        let statement = AppendChunk { count, less, last, first, at, body, of: PhantomData };
+        statement.execute(conn).await?;
+        return Ok(());
+    }
     AppendEvents {
         count,
         less: count,
-        at: Instant(now),
+        at,
         last: chunks.iter().map(|chunk| chunk.last).collect(),
         first: chunks.iter().map(|chunk| chunk.first).collect(),
         body: chunks.iter().map(|chunk| chunk.body.as_str()).collect(),

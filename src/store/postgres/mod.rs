@@ -2,7 +2,8 @@
 //!
 //! Each operation is a task of that runtime, so that a caller who goes away never ends a
 //! transaction half way: it commits or rolls back, and its connection goes back to the pool
-//! whole. Requests for one execution each share a transaction ([`group`]). Serialization failures
+//! whole. Requests for one execution each share a transaction ([`group`]), reads of one schedule
+//! each a statement ([`lookups`]). Serialization failures
 //! and deadlocks run the operation again from the start. What the database cannot answer for now is
 //! `Unavailable`, within a second also when it says nothing at all ([`pulse`]); broken connections
 //! are thrown away when they are handed out.
@@ -12,6 +13,7 @@ mod errors;
 pub(crate) mod gated;
 pub(crate) mod group;
 pub(crate) mod hot;
+mod lookups;
 mod migrate;
 mod notify;
 mod pulse;
@@ -19,6 +21,7 @@ mod pulse;
 #[path = "../queries/mod.rs"]
 pub(crate) mod queries;
 mod tls;
+mod together;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -34,12 +37,14 @@ use tokio::time::timeout;
 
 use crate::clock::Clock;
 use crate::domain::execution::Execution;
+use crate::domain::schedule::Schedule;
 use crate::store::faulty::FaultPoint;
 use crate::store::op::OpResult;
 use crate::store::shared::Shared;
 use crate::store::{Creation, StoreError, StoreOptions, StoreResult};
 use connect::Target;
 use group::{Groups, PlainCreation};
+use lookups::Lookups;
 use notify::Notifier;
 use pulse::Pulse;
 use queries::{Op, Tx, events};
@@ -97,6 +102,7 @@ pub(crate) async fn probe(url: &str) -> StoreResult<String> {
 pub(crate) struct PostgresStore {
     core: Arc<Core>,
     groups: Groups,
+    lookups: Lookups,
     runtime: Mutex<Option<Runtime>>,
 }
 
@@ -141,7 +147,8 @@ impl PostgresStore {
         };
         let core = Arc::new(core);
         let groups = Groups::start(&handle, &core);
-        Ok(Self { core, groups, runtime: Mutex::new(held.keep()) })
+        let lookups = Lookups::start(&handle, &core);
+        Ok(Self { core, groups, lookups, runtime: Mutex::new(held.keep()) })
     }
 
     /// Runs an operation in a transaction.
@@ -157,6 +164,11 @@ impl PostgresStore {
     /// Makes an execution, with others that are asked for at the same time.
     pub(crate) async fn create(&self, asked: PlainCreation) -> StoreResult<Creation<Execution>> {
         self.groups.create(asked).await
+    }
+
+    /// Reads a schedule, with others that are read at the same time.
+    pub(crate) async fn schedule(&self, id: i64) -> StoreResult<Schedule> {
+        self.lookups.schedule(id).await
     }
 
     /// Runs an operation that only reads, without a transaction.

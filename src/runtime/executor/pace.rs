@@ -4,7 +4,7 @@
 //! a commit, the turn at the counter of events, for which the starts wait too. Runs that end one
 //! after the other would each have one of their own. So a transaction of ends begins no sooner than
 //! [`ENDS_EVERY`] after the one before: the end of a lone run is written at once, nobody waits
-//! longer than that, and none when slots run short.
+//! longer than that, and none when slots run short or when others wait for the end.
 
 use std::time::Duration;
 
@@ -25,15 +25,15 @@ pub(super) struct Pace {
 }
 
 impl Pace {
-    /// Waits until ends may be written, of which so many are here. None wait when slots run short,
-    /// as an end is then what the next start waits for.
-    pub(super) async fn turn(&self, here: usize, is_short: impl Fn() -> bool) {
+    /// Waits until ends may be written, of which so many are here; no longer than until one is
+    /// `wanted`, because it is what the next start waits for.
+    pub(super) async fn turn(&self, here: usize, wanted: impl Fn() -> bool) {
         let next = self.began.lock().map(|began| began + ENDS_EVERY);
         if let Some(next) = next
             && here < ENOUGH
         {
             let mut now = Instant::now();
-            while now < next && !is_short() {
+            while now < next && !wanted() {
                 sleep_until(next.min(now + LOOK_EVERY)).await;
                 now = Instant::now();
             }

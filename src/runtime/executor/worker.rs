@@ -141,7 +141,11 @@ async fn submit(launcher: &Launcher, finish: Finish) -> StoreResult<FinishResult
     if inner.running.free() > 0 {
         inner.rush.over(ENDS_WAIT).await;
     }
-    let is_time = async |here| inner.pace.turn(here, || inner.running.is_short()).await;
+    // What was admitted one by one may be what the next of its key or queue waits for.
+    let is_awaited = finish.row.new.gates.is_gated;
+    let is_time = async |here| {
+        inner.pace.turn(here, || is_awaited || inner.running.is_short()).await;
+    };
     let answer = inner
         .finishes
         .submit(finish, is_time, async |batch| {
